@@ -1,0 +1,57 @@
+"""Activations σ and their derivatives. All have a linear odd part, σ(z) − σ(−z) = 2cz (theory.md, 2)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+Function = Callable[[Float[Tensor, "*n"]], Float[Tensor, "*n"]]
+
+LEAKY_SLOPE = 0.01
+
+
+@dataclass(frozen=True)
+class Activation:
+    """σ, σ′, and whether σ is positively homogeneous, σ(z) = z σ′(z): then the nodes have a drive (`mfnet.drive`)."""
+
+    name: str
+    value: Function
+    derivative: Function
+    homogeneous: bool
+
+
+def _normal_cdf(z: Tensor) -> Tensor:
+    return 0.5 * torch.erfc(-z / math.sqrt(2.0))
+
+
+def _gelu_derivative(z: Tensor) -> Tensor:
+    return _normal_cdf(z) + z * torch.exp(-0.5 * z.square()) / math.sqrt(2.0 * math.pi)
+
+
+def _silu_derivative(z: Tensor) -> Tensor:
+    gate = torch.sigmoid(z)
+    return gate * (1.0 + z * (1.0 - gate))
+
+
+ACTIVATIONS: dict[str, Activation] = {
+    activation.name: activation
+    for activation in (
+        Activation("relu", torch.relu, lambda z: (z > 0).to(z.dtype), homogeneous=True),
+        Activation(
+            "leaky_relu",
+            lambda z: functional.leaky_relu(z, LEAKY_SLOPE),
+            lambda z: torch.where(z > 0, 1.0, LEAKY_SLOPE).to(z.dtype),
+            homogeneous=True,
+        ),
+        Activation("linear", lambda z: z, torch.ones_like, homogeneous=True),
+        Activation("gelu", functional.gelu, _gelu_derivative, homogeneous=False),
+        Activation("silu", functional.silu, _silu_derivative, homogeneous=False),
+        Activation("softplus", functional.softplus, torch.sigmoid, homogeneous=False),
+    )
+}

@@ -1,0 +1,97 @@
+"""What a checkpoint says of its run beside Lightning's state, and what may be changed when it goes on."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+import mfnet
+from mfnet.validation import InvalidSetting
+
+_KEY = "mfnet"
+
+#: Parts of the config that may differ when a run goes on: they do not change what is computed at a given time.
+_FREE = ("ckpt", "schedule", "trainer", "theory", "callbacks")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The k-th observation of a run, as saved.
+
+    Attributes:
+        path: The file.
+        k: Number of the observation.
+        times: Observation times up to it.
+        stop_reason: How the run has ended, or None if it has not.
+        config: The run's config, in plain containers.
+        overrides: The command-line overrides that it was started with.
+    """
+
+    path: Path
+    k: int
+    times: Float[np.ndarray, " K"]
+    stop_reason: str | None
+    config: Mapping[str, Any]
+    overrides: Sequence[str]
+
+    @property
+    def run_directory(self) -> Path:
+        """Directory of the run: the checkpoint lies in its ``checkpoints``."""
+        return self.path.resolve().parent.parent
+
+    def extend(self, schedule: Float[np.ndarray, " K"]) -> Float[np.ndarray, " L"]:
+        """The times observed so far, then those of ``schedule`` that are still to come."""
+        return np.concatenate([self.times, schedule[schedule > self.times[-1]]])
+
+    def check_continues(self, config: Mapping[str, Any]) -> None:
+        """Checks that a run with ``config`` can go on from here.
+
+        Raises:
+            InvalidSetting: If the run has ended for good, or ``config`` differs in what is computed.
+        """
+        if self.stop_reason not in (None, "t_max", "interrupted"):
+            raise InvalidSetting("ckpt", self.path, f"this run has ended ({self.stop_reason}) at t={self.times[-1]:g}")
+        for key, value in self.config.items():
+            if key not in _FREE and config.get(key) != value:
+                raise InvalidSetting(key, config.get(key), f"the run of this checkpoint has {value}")
+
+
+def contents(
+    k: int, times: Float[np.ndarray, " K"], stop_reason: str | None, config: Mapping[str, Any], overrides: Sequence[str]
+) -> dict[str, Any]:
+    """What `read_checkpoint` needs, under its key, in plain containers."""
+    return {
+        _KEY: {
+            "version": mfnet.__version__,
+            "k": k,
+            "times": times.tolist(),
+            "stop_reason": stop_reason,
+            "config": dict(config),
+            "overrides": list(overrides),
+        }
+    }
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Reads what a checkpoint says of its run.
+
+    Raises:
+        InvalidSetting: If the file is missing, or is not a checkpoint of this program.
+    """
+    if not path.is_file():
+        raise InvalidSetting("ckpt", path, "there is no such file")
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True, mmap=True)[_KEY]
+    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError, OSError) as error:
+        reason = str(error).splitlines()[0] if isinstance(error, RuntimeError | EOFError) else "it was not saved by mfnet"
+        raise InvalidSetting("ckpt", path, f"is not a checkpoint of mfnet ({reason})") from None
+    return Checkpoint(
+        path, saved["k"], np.array(saved["times"]), saved["stop_reason"], saved["config"], saved["overrides"]
+    )

@@ -1,0 +1,273 @@
+"""The command ``mfnet``: the only place that knows Hydra.
+
+Everything is composed and checked before Hydra starts a job, so that a mistake costs one line and
+no directory. What is slow to import (torch, Lightning) is imported inside the functions that need it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hydra
+import numpy as np
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+import mfnet
+from mfnet.run_directory import RunDirectory, curve_columns
+from mfnet.schedule import round_to_digit
+from mfnet.series import GAMMA, SERIES
+from mfnet.validation import InvalidSetting, validate, validate_directory, validate_memory
+
+if TYPE_CHECKING:
+    from mfnet.checkpoint import Checkpoint
+
+CONFIG_MODULE, CONFIG_NAME = "mfnet.conf", "train"
+
+HELP = f"""\
+mfnet {mfnet.__version__}: wide single-hidden-layer networks, trained beside their mean-field theory
+
+usage: mfnet COMMAND [SETTING=VALUE ...]
+
+commands:
+  train      train a network, lay the theory over it, leave figures, tables and TensorBoard files
+  predict    the theory alone, without training (under two seconds)
+
+examples:
+  mfnet train                                        M=400 nodes, N=10000 examples, d=100, alpha=1
+  mfnet train alpha=1e-3 N=4000 seed=1               the rich regime
+  mfnet train data=sphere loss=logistic flow=euler   other choices of a group
+  mfnet train -m alpha=1e-3,1,1e3 M=100,400          a sweep: six runs
+  mfnet train experiment=lazy                        a prepared experiment
+  mfnet train ckpt=RUN/checkpoints/last.ckpt         go on with a run that was cut off
+  mfnet predict schedule=listed 'schedule.times=[1,10,100]'
+
+mfnet COMMAND --help lists all settings."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command and returns its exit status: 0, 1 if a run failed, 2 for a mistake in the settings."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    command = arguments[0] if arguments else "--help"
+    if command in ("-h", "--help", "help"):
+        print(HELP)
+        return 0
+    if command == "--version":
+        print(mfnet.__version__)
+        return 0
+    if command not in COMMANDS:
+        return _fail(f"{command!r} is not a command; there are {' and '.join(COMMANDS)} (mfnet --help)")
+    options = [a for a in arguments[1:] if a.startswith("-") and a != "--"]
+    overrides = [a for a in arguments[1:] if not a.startswith("-")]
+    multirun = bool({"-m", "--multirun"} & set(options))
+    if set(options) <= {"-m", "--multirun"}:  # the others (--help, --cfg job, …) start no job
+        try:
+            if command == "train":
+                overrides = _with_checkpoint(overrides)
+            _check(command, overrides, multirun=multirun)
+        except InvalidSetting as error:
+            return _fail(str(error))
+    sys.argv = [f"mfnet {command}", *options, *overrides]
+    hydra.main(config_path=f"pkg://{CONFIG_MODULE}", config_name=CONFIG_NAME, version_base="1.3")(COMMANDS[command])()
+    return 0
+
+
+def _fail(message: str) -> int:
+    print(f"mfnet: error: {message}", file=sys.stderr)
+    return 2
+
+
+# ---------------------------------------------------------------- checks before any work
+
+
+def _check(command: str, overrides: list[str], *, multirun: bool) -> None:
+    """Composes and validates every job that Hydra is about to run.
+
+    Raises:
+        InvalidSetting: For the first setting that is wrong.
+    """
+    with hydra.initialize_config_module(CONFIG_MODULE, version_base="1.3"):
+        jobs = _expand(overrides) if multirun else iter([overrides])
+        for number, job in enumerate(jobs):
+            composed = _compose(job)
+            config = _resolve(composed)
+            validate(config)
+            if command == "train":
+                validate_memory(config)
+                _check_device(config)
+            if number == 0 and config["ckpt"] is None:
+                key = "hydra.sweep.dir" if multirun else "hydra.run.dir"
+                validate_directory(key, OmegaConf.select(composed, key))
+
+
+def _expand(overrides: list[str]) -> Iterator[list[str]]:
+    """The overrides of each job of a sweep."""
+    choices = []
+    for override in OverridesParser.create().parse_overrides(overrides):
+        if override.is_sweep_override():
+            key = override.get_key_element()
+            choices.append([f"{key}={value}" for value in override.sweep_string_iterator()])
+        else:
+            choices.append([str(override.input_line)])
+    return (list(job) for job in itertools.product(*choices))
+
+
+def _compose(overrides: list[str]) -> DictConfig:
+    try:
+        return hydra.compose(CONFIG_NAME, overrides, return_hydra_config=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        cause = error.__cause__ or error
+        key = getattr(cause, "full_key", None)
+        if key and "is not in struct" in str(cause):
+            value = next((o.split("=", 1)[1] for o in overrides if o.split("=", 1)[0] == key), "")
+            raise InvalidSetting(key, value, f"there is no setting of this name{_suggestion(key)}") from None
+        raise InvalidSetting(" ".join(overrides), "", " ".join(str(error).split())) from None
+
+
+def _suggestion(key: str) -> str:
+    """The known settings that look most like ``key``."""
+    known = _keys(OmegaConf.to_container(hydra.compose(CONFIG_NAME)))
+    similar = difflib.get_close_matches(key, known, n=2) or [k for k in known if k.endswith(f".{key}")]
+    return f"; did you mean {' or '.join(similar)}?" if similar else "; mfnet train --help lists them"
+
+
+def _keys(config: Any, prefix: str = "") -> list[str]:
+    if not isinstance(config, dict):
+        return [prefix[:-1]]
+    return [key for name, inner in config.items() for key in _keys(inner, f"{prefix}{name}.")]
+
+
+def _resolve(composed: DictConfig) -> dict[str, Any]:
+    """The config without Hydra's own part, in plain containers with every interpolation resolved."""
+    task = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
+    try:
+        config = OmegaConf.to_container(task, resolve=True)
+    except OmegaConfBaseException as error:
+        raise InvalidSetting(str(error.full_key), "", " ".join(str(error).split())) from None
+    assert isinstance(config, dict)
+    return {str(key): value for key, value in config.items()}
+
+
+def _check_device(config: Mapping[str, Any]) -> None:
+    import torch
+
+    if config["trainer"]["accelerator"] == "gpu" and not torch.cuda.is_available():
+        raise InvalidSetting("trainer.accelerator", "gpu", "no GPU is available to torch here; use auto or cpu")
+
+
+# ---------------------------------------------------------------- continuing a run
+
+
+def _with_checkpoint(overrides: list[str]) -> list[str]:
+    """With ``ckpt=PATH``, the overrides that its run was started with, changed by those given now, in its directory.
+
+    Raises:
+        InvalidSetting: If the checkpoint is missing, is not one of mfnet's, or its run has ended.
+    """
+    given = {override.split("=", 1)[0]: override for override in overrides}
+    path = given.get("ckpt", "ckpt=null").split("=", 1)[1]
+    if path == "null":
+        return overrides
+    from mfnet.checkpoint import read_checkpoint
+
+    checkpoint = read_checkpoint(Path(path))
+    kept = [override for override in checkpoint.overrides if override.split("=", 1)[0] not in given]
+    merged = kept + overrides
+    if "hydra.run.dir" not in given:
+        merged.append(f"hydra.run.dir={checkpoint.run_directory}")
+    with hydra.initialize_config_module(CONFIG_MODULE, version_base="1.3"):
+        checkpoint.check_continues(_resolve(_compose(merged)))
+    return merged
+
+
+# ---------------------------------------------------------------- commands
+
+
+def _train(config: DictConfig) -> None:
+    """One training run, in the directory that Hydra has made."""
+    import torch
+
+    from mfnet.checkpoint import read_checkpoint
+    from mfnet.losses import margin_loss
+    from mfnet.network import MeanFieldNetwork
+    from mfnet.seeding import generator
+    from mfnet.training import MeanFieldModule, TrainerOptions, run
+    from mfnet.training.summary import report
+
+    plain = _resolve(config)
+    directory = RunDirectory(HydraConfig.get().runtime.output_dir)
+    unit = round_to_digit(instantiate(config.mean_field).time_scale)
+    schedule = instantiate(config.schedule, time_scale=unit)
+    checkpoint: Checkpoint | None = None
+    if config.ckpt is not None:
+        checkpoint = read_checkpoint(Path(config.ckpt))
+        schedule = checkpoint.extend(schedule)
+
+    options = dict(plain["trainer"])
+    precision = options.pop("precision")
+    if precision == "auto":  # F is a small difference of outputs when alpha is large
+        precision = "float64" if config.alpha >= 100.0 else "float32"
+    network = MeanFieldNetwork(
+        config.M,
+        config.d,
+        config.network.activation,
+        generator=generator(config.seed, "network"),
+        dtype=getattr(torch, precision),
+    )
+    dt = config.flow.dt if config.flow.dt is not None else unit / 100.0
+    flow = instantiate(config.flow, dt=dt)
+    module = MeanFieldModule(network, margin_loss(config.loss.name, config.h), config.alpha, flow)
+    data = instantiate(config.data, schedule=schedule)
+    callbacks = list(instantiate(config.callbacks).values())
+
+    print(
+        f"M={config.M} N={config.N} d={config.d} alpha={config.alpha:g} h={config.h:g} seed={config.seed}: "
+        f"{flow.func.__name__} steps of {dt:g} to t = {schedule[-1]:g}, {precision}\n{_shown(directory.path)}",
+        flush=True,
+    )
+    overrides = list(HydraConfig.get().overrides.task)
+    run(module, data, callbacks, directory, plain, overrides, TrainerOptions(**options), checkpoint)
+    print(report(directory, _shown(directory.path)), flush=True)
+    if module.stop_reason == "diverged" and HydraConfig.get().mode is RunMode.RUN:
+        raise SystemExit(1)
+
+
+def _predict(config: DictConfig) -> None:
+    """The theory's history, without training."""
+    directory = RunDirectory(HydraConfig.get().runtime.output_dir)
+    mean_field = instantiate(config.mean_field)
+    times = instantiate(config.schedule, time_scale=round_to_digit(mean_field.time_scale))
+    curves = instantiate(config.theory).series(times)
+    columns = {"k": np.arange(len(times)), "t": times}
+    for name, curve in curves.items():
+        columns |= curve_columns(name, curve)
+    rows = [{name: values[k].item() for name, values in columns.items()} for k in range(len(times))]
+    directory.write_history(rows)
+
+    shown = [series for series in SERIES.values() if series.name in curves]
+    print(f"{'t':>12}" + "".join(f"{series.name:>14}" for series in shown))
+    for k in np.unique(np.linspace(0, len(times) - 1, 21).round().astype(int)):
+        print(f"{times[k]:>12.5g}" + "".join(f"{curves[series.name].value[k]:>14.8g}" for series in shown))
+    if np.isfinite(mean_field.gamma_star):
+        print(f"{GAMMA.name} ends at {mean_field.gamma_star:.8g}")
+    print(f"unit of time {mean_field.time_scale:.4g}; {_shown(directory.history)}")
+
+
+def _shown(path: Path) -> str:
+    """``path`` as a person here would type it."""
+    relative = os.path.relpath(path)
+    return str(path) if relative.startswith("..") else relative
+
+
+COMMANDS = {"train": _train, "predict": _predict}

@@ -1,0 +1,94 @@
+"""Linearly separable data with spherical symmetry (Sec. 3): y = sign(ŵ*·x)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mfnet.data.datamodule import ObservedData, Task
+from mfnet.data.examples import Examples
+from mfnet.seeding import generator
+from mfnet.theory.projections import radius_law
+
+
+class SphericalData(ObservedData):
+    """Inputs with a spherical law, labelled by the side of a hyperplane.
+
+    Args:
+        n_train: Number N of training examples.
+        n_test: Number of test examples.
+        d: Input dimension.
+        seed: Keys every draw, with its purpose; training set, test set and direction are independent.
+        inputs: 'normal' (unit variance in each dimension), 'sphere' (uniform, radius 1) or 'radial'.
+        radius: For radial inputs, the law of |x|: ``{"name": scipy.stats law, **parameters}``.
+        flip: Fraction of training labels that are reversed; test labels are true.
+        direction: 'random', a random unit vector ŵ*, or 'axis', the first coordinate axis.
+        schedule: Observation times (`ObservedData`).
+    """
+
+    def __init__(
+        self,
+        n_train: int,
+        n_test: int,
+        d: int,
+        seed: int,
+        schedule: Float[np.ndarray, " K"],
+        inputs: str = "normal",
+        radius: Mapping[str, object] | None = None,
+        flip: float = 0.0,
+        direction: str = "random",
+    ):
+        super().__init__(schedule)
+        self.n_train, self.n_test, self.d, self.seed = n_train, n_test, d, seed
+        self.inputs, self.radius, self.flip, self.direction_name = inputs, radius, flip, direction
+
+    def draw(self) -> Task:
+        direction = torch.zeros(self.d, dtype=torch.float64)
+        direction[0] = 1.0
+        if self.direction_name == "random":
+            direction = torch.randn(self.d, generator=generator(self.seed, "direction"), dtype=torch.float64)
+            direction /= direction.norm()
+        train = self._examples(self.n_train, direction, "train")
+        flipped = flip_labels(train.y, self.flip, generator(self.seed, "flip"))
+        return Task(Examples(train.x, flipped), self._examples(self.n_test, direction, "test"), direction)
+
+    def _examples(self, n: int, direction: Tensor, purpose: str) -> Examples:
+        x = sample_inputs(n, self.d, self.inputs, generator(self.seed, purpose), self.radius)
+        return Examples(x, label(x, direction))
+
+
+def label(x: Float[Tensor, "N d"], direction: Float[Tensor, " d"]) -> Float[Tensor, " N"]:
+    """y = sign(ŵ*·x), +1 on the hyperplane itself."""
+    return torch.where(x @ direction >= 0.0, 1.0, -1.0).to(x.dtype)
+
+
+def sample_inputs(
+    n: int, d: int, inputs: str, source: torch.Generator, radius: Mapping[str, object] | None = None
+) -> Float[Tensor, "{n} {d}"]:
+    """``n`` inputs of a spherical law in ``d`` dimensions, in float64; the arguments of `SphericalData`.
+
+    Raises:
+        ValueError: For an unknown law.
+    """
+    x = torch.randn(n, d, generator=source, dtype=torch.float64)
+    if inputs == "normal":
+        return x
+    x /= x.norm(dim=1, keepdim=True)
+    if inputs == "sphere":
+        return x
+    if inputs == "radial" and radius is not None:
+        uniform = torch.rand(n, generator=source, dtype=torch.float64)
+        return x * torch.as_tensor(radius_law(radius).ppf(uniform.numpy()))[:, None]
+    raise ValueError(f"inputs={inputs!r}: allowed are normal, sphere, and radial with a law of the radius")
+
+
+def flip_labels(y: Float[Tensor, " N"], flip: float, source: torch.Generator) -> Float[Tensor, " N"]:
+    """``y`` with a fraction ``flip`` of the labels, rounded to a whole number of them, reversed at random."""
+    rows = torch.randperm(len(y), generator=source)[: round(flip * len(y))]
+    flipped = y.clone()
+    flipped[rows] *= -1.0
+    return flipped

@@ -1,0 +1,83 @@
+"""The four panels of the paper's Fig. 1: nodes, clock, and who is satisfied when."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+
+from mfnet.figures import style
+from mfnet.run_directory import RunDirectory
+
+Arrays = Mapping[str, np.ndarray]
+
+
+def draw(directory: RunDirectory) -> Path:
+    """Draws ``figures/fig1.png`` from the saved history, nodes and examples; a missing theory is left out."""
+    history = directory.read_history()
+    nodes = directory.read_arrays(directory.nodes)
+    examples = directory.read_arrays(directory.examples)
+    path = directory.figures / "fig1.png"
+    with style.figure(path, 10.0, 7.6) as figure:
+        panels = figure.subplots(2, 2).ravel()
+        _nodes(panels[0], nodes, "a", r"$a_i$")
+        _nodes(panels[1], nodes, "w_par", r"$w^\parallel_i$")
+        _clock(panels[2], history)
+        _satisfaction(panels[3], examples)
+        for axes, letter in zip(panels, "abcd", strict=True):
+            style.log_time(axes, history["t"][1], history["t"][-1])
+            axes.set_title(letter, loc="left", fontweight="bold", fontsize=15)
+    return path
+
+
+def _nodes(axes: Axes, nodes: Arrays, name: str, label: str) -> None:
+    """Trajectories of single nodes: circles, with the theory's hyperbolas as lines."""
+    colours = colormaps["tab10"].colors
+    for i, values in enumerate(nodes[name].T):
+        colour = colours[i % len(colours)]
+        axes.plot(nodes["t"], values, "o", color=colour, markerfacecolor="none")
+        if f"{name}_theory" in nodes:
+            axes.plot(nodes["t"], nodes[f"{name}_theory"][:, i], color=colour)
+    axes.plot([], [], "o", color=style.GUIDE, markerfacecolor="none", label="network")
+    if f"{name}_theory" in nodes:
+        axes.plot([], [], color=style.GUIDE, label="theory")
+    axes.set_ylabel(label)
+    axes.legend(loc="upper left")
+
+
+def _clock(axes: Axes, history: Arrays) -> None:
+    """γ(t): linear at first, then logarithmic with slope ¼ in the rich regime."""
+    t, gamma = history["t"], history["gamma_network"]
+    axes.plot(t, gamma, "o", color=style.NETWORK, markerfacecolor="none", label="network")
+    axes.set_ylabel(r"$\gamma$")
+    if "gamma_theory" in history:
+        theory = history["gamma_theory"]
+        axes.plot(t, theory, color=style.THEORY, label="theory")
+        if "gamma_theory_lo" in history:
+            band = (history["gamma_theory_lo"], history["gamma_theory_hi"])
+            axes.fill_between(t, *band, color=style.THEORY, alpha=0.2, linewidth=0, label=r"$\pm\sigma$ (finite $M$)")
+        axes.plot(t[1:], theory[1] * t[1:] / t[1], ":", color=style.GUIDE, label=r"$\propto t$")
+        if theory[-1] > 1.0:
+            slope = theory[-1] + np.log(t[1:] / t[-1]) / 4.0
+            axes.plot(t[1:], slope, "--", color=style.GUIDE, label=r"$\frac{1}{4}\ln t$")
+        axes.set_ylim(0.0, 1.1 * max(theory.max(), gamma.max()))
+    axes.legend(loc="upper left")
+
+
+def _satisfaction(axes: Axes, examples: Arrays) -> None:
+    """Projection of examples against the time when they were first satisfied."""
+    true = examples["x_par"] > 0
+    axes.plot(examples["t_sat"][true], examples["x_par"][true], ".", color=style.NETWORK, ms=3, label="examples")
+    if not true.all():
+        axes.plot(examples["t_sat"][~true], -examples["x_par"][~true], "x", color=style.SECOND, ms=4, label="flipped")
+    if "x_theory" in examples:
+        axes.plot(examples["t"], examples["x_theory"], color=style.THEORY, label="theory")
+        if "x_theory_lo" in examples:
+            axes.plot(examples["t"], examples["x_theory_lo"], "--", color=style.THEORY, label=r"$\pm\sigma_M$")
+            axes.plot(examples["t"], examples["x_theory_hi"], "--", color=style.THEORY)
+    axes.set_ylim(0.0, 1.05 * np.abs(examples["x_par"]).max())
+    axes.set_ylabel(r"$|\hat w^*\!\cdot x|$")
+    axes.legend(loc="upper right")

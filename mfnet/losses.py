@@ -1,0 +1,92 @@
+"""Losses ℓ(m) of the margin m = αyF, each with its force φ(m) = −ℓ′(m).
+
+The loss of a network is L = ⟨ℓ(m)⟩/α² (eq. 8). An example is unsatisfied while m < h, whatever the loss.
+At m = 0 and h = 1 the hinge, squared hinge and square loss have the same force.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+
+@dataclass(frozen=True)
+class MarginLoss(ABC):
+    """A loss with margin ``h``."""
+
+    h: float = 1.0
+    name: ClassVar[str]
+
+    @abstractmethod
+    def __call__(self, m: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+        """ℓ(m)."""
+
+    @abstractmethod
+    def force(self, m: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+        """φ(m) = −ℓ′(m)."""
+
+
+class Hinge(MarginLoss):
+    """Linear hinge of the paper: ℓ = max(0, h − m), φ = 1[m < h]."""
+
+    name = "hinge"
+
+    def __call__(self, m: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+        return torch.relu(self.h - m)
+
+    def force(self, m: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+        return (m < self.h).to(m.dtype)
+
+
+class SquaredHinge(MarginLoss):
+    """ℓ = ½ max(0, h − m)², φ = max(0, h − m)."""
+
+    name = "squared_hinge"
+
+    def __call__(self, m: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+        return 0.5 * torch.relu(self.h - m).square()
+
+    def force(self, m: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+        return torch.relu(self.h - m)
+
+
+class Logistic(MarginLoss):
+    """ℓ = ln(1 + e^{−m}), φ = 1/(1 + e^m); h only says when an example counts as satisfied."""
+
+    name = "logistic"
+
+    def __call__(self, m: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+        return functional.softplus(-m)
+
+    def force(self, m: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+        return torch.sigmoid(-m)
+
+
+class Square(MarginLoss):
+    """ℓ = ½(h − m)², φ = h − m."""
+
+    name = "square"
+
+    def __call__(self, m: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+        return 0.5 * (self.h - m).square()
+
+    def force(self, m: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+        return self.h - m
+
+
+LOSSES: dict[str, type[MarginLoss]] = {loss.name: loss for loss in (Hinge, SquaredHinge, Logistic, Square)}
+
+
+def margin_loss(name: str, h: float = 1.0) -> MarginLoss:
+    """The loss of that name with margin ``h``.
+
+    >>> margin_loss("hinge", h=1.0).force(torch.tensor([0.5, 2.0]))
+    tensor([1., 0.])
+    """
+    return LOSSES[name](h)

@@ -1,0 +1,119 @@
+"""The files of a run: their names, and how they are written and read (design contract; no torch)."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from mfnet.series import SERIES
+from mfnet.theory.overlay import Curve
+
+
+class RunDirectory:
+    """Where a run leaves its files. Each is replaced as a whole, so that a reader never sees half of one.
+
+    - ``history.csv``: a row an observation, ``k, t`` and ``NAME_network``, ``NAME_theory``, ``NAME_theory_lo``,
+      ``NAME_theory_hi`` for each series;
+    - ``nodes.npz``: ``t`` (K,) and ``a``, ``w_par``, ``w_perp`` (K, n), and the same with ``_theory``;
+    - ``examples.npz``: ``x_par`` and ``t_sat`` (n,) of followed examples, and the theory's curve ``t`` (K,),
+      ``x_theory`` with ``x_theory_lo`` and ``x_theory_hi``;
+    - ``summary.json``, ``figures/``, ``tensorboard/``, ``checkpoints/``.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]):
+        self.path = Path(path)
+        self.history = self.path / "history.csv"
+        self.nodes = self.path / "nodes.npz"
+        self.examples = self.path / "examples.npz"
+        self.summary = self.path / "summary.json"
+        self.figures = self.path / "figures"
+        self.tensorboard = self.path / "tensorboard"
+        self.checkpoint = self.path / "checkpoints" / "last.ckpt"
+
+    def write_history(self, rows: Sequence[Mapping[str, float]]) -> None:
+        """Writes rows that have the same columns; numbers keep all their digits."""
+        with _replacing(self.history) as temporary, temporary.open("w", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+
+    def read_history(self) -> dict[str, Float[np.ndarray, " K"]]:
+        """Columns of ``history.csv`` by name."""
+        with self.history.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        return {name: np.array([float(row[name]) for row in rows]) for name in rows[0]}
+
+    def write_arrays(self, file: Path, arrays: Mapping[str, np.ndarray]) -> None:
+        """Writes an ``.npz`` file."""
+        with _replacing(file) as temporary, temporary.open("wb") as stream:
+            np.savez(stream, **arrays)  # type: ignore[arg-type]  # keyword arrays
+
+    @staticmethod
+    def read_arrays(file: Path) -> dict[str, np.ndarray]:
+        """Arrays of an ``.npz`` file."""
+        with np.load(file) as arrays:
+            return dict(arrays)
+
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
+        """Writes ``summary.json``."""
+        with _replacing(self.summary) as temporary:
+            temporary.write_text(json.dumps(summary, indent=2) + "\n")
+
+    def read_summary(self) -> dict[str, Any]:
+        """Contents of ``summary.json``."""
+        return json.loads(self.summary.read_text())
+
+
+class _replacing:
+    """A temporary file that takes the place of ``path`` when it is complete."""
+
+    def __init__(self, path: Path):
+        self.path, self.temporary = path, path.with_name(f".{path.name}.part")
+
+    def __enter__(self) -> Path:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        return self.temporary
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is None:
+            os.replace(self.temporary, self.path)
+
+
+def curve_columns(name: str, curve: Curve, theory: str = "theory") -> dict[str, Float[np.ndarray, " K"]]:
+    """Columns of a predicted series: its value, and the edges of its band where it has one."""
+    columns = {f"{name}_{theory}": curve.value}
+    if curve.lower is not None and curve.upper is not None:
+        columns |= {f"{name}_{theory}_lo": curve.lower, f"{name}_{theory}_hi": curve.upper}
+    return columns
+
+
+def agreement(history: Mapping[str, Float[np.ndarray, " K"]], theory: str = "theory") -> dict[str, dict[str, float | str]]:
+    """How far the network of a run was from the theory, for each series that has both.
+
+    The deviation is absolute, relative to the theory, or relative to the network's value at t = 0, as `mfnet.series`
+    says; t = 0 itself is left out. ``within_until`` is the last observation time before it first exceeded the tolerance.
+    """
+    result: dict[str, dict[str, float | str]] = {}
+    for series in SERIES.values():
+        network, predicted = history.get(f"{series.name}_network"), history.get(f"{series.name}_{theory}")
+        if network is None or predicted is None or len(network) < 2:
+            continue
+        scale = {"absolute": 1.0, "relative": np.abs(predicted[1:]), "initial": network[0]}[series.measure]
+        deviation = np.abs(network[1:] - predicted[1:]) / scale
+        outside = np.flatnonzero(deviation > series.tolerance)
+        last_inside = len(deviation) if len(outside) == 0 else int(outside[0])
+        result[series.name] = {
+            "largest": float(deviation.max()),
+            "final": float(deviation[-1]),
+            "measure": series.measure,
+            "tolerance": series.tolerance,
+            "within_until": float(history["t"][last_inside]),
+        }
+    return result

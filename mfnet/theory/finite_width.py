@@ -1,0 +1,231 @@
+"""First-order corrections for a finite number of nodes M, on infinitely many examples (Sec. 3.3).
+
+Nodes keep to their mean-field hyperbolas, but the output is an average over M of them: at fixed x
+it is normal over the initial draw, F(x) = s x∥ ± σ_M(x). From this follow the band of the time of
+satisfaction (Fig. 1d), the generalisation error and the unsatisfied fraction of a finite network.
+
+With σ(z) = cz + e(z), e even, the fluctuation splits into two uncorrelated parts: that of
+``c(a z − a₀ z₀)``, a polynomial of normal variables, and that of ``a e(z) − a₀ e(z₀)``, in closed form
+where e = β|z| (ReLU, leaky ReLU, linear) and by Gauss–Hermite quadrature otherwise.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Float
+from scipy import optimize, special
+from scipy.interpolate import CubicSpline
+
+from mfnet.theory import clock
+from mfnet.theory.activations import ACTIVATIONS, Activation
+from mfnet.theory.mean_field import MeanField, MeanFieldSolution
+from mfnet.theory.overlay import Curve, Nodes, Theory
+
+Array = np.ndarray
+
+_HERMITE_X, _HERMITE_W = np.polynomial.hermite_e.hermegauss(48)
+_HERMITE_W = _HERMITE_W / math.sqrt(2.0 * math.pi)
+
+#: Below this value of sinh γ the variance, then quadratic in it, is scaled from here: its terms cancel to rounding.
+_SMALLEST_SINH = 1e-4
+
+
+@dataclass(frozen=True)
+class FiniteWidth(Theory):
+    """Predictions for a network of ``M`` nodes: those of ``mean_field``, with first-order corrections in 1/M."""
+
+    mean_field: MeanField
+    M: int
+
+    def output_std(
+        self, x_par: Float[Array, "*n"], cosh: Float[Array, "*n"], sinh: Float[Array, "*n"]
+    ) -> Float[Array, "*n"]:
+        """σ_M: standard deviation over initial draws of F(x) at projection x∥, for nodes at (C, S)."""
+        x_par, cosh, sinh = np.broadcast_arrays(*(np.asarray(v, dtype=float) for v in (x_par, cosh, sinh)))
+        small = np.abs(sinh) < _SMALLEST_SINH
+        floor = np.where(small, _SMALLEST_SINH, sinh)
+        moments = _Moments.of(x_par, self._perp_sq(x_par), self.mean_field.d, np.where(small, 1.0, cosh), floor)
+        activation = ACTIVATIONS[self.mean_field.activation]
+        variance = activation.odd_slope**2 * moments.odd_variance() + moments.even_variance(activation)
+        return np.sqrt(np.maximum(variance, 0.0) / self.M) * np.where(small, np.abs(sinh) / _SMALLEST_SINH, 1.0)
+
+    def _perp_sq(self, x_par: Array) -> Array:
+        return self.mean_field.law.perp_sq(np.abs(x_par))
+
+    def _on_law(self, solution: MeanFieldSolution) -> tuple[Array, Array, Array]:
+        """(weights, μ, σ_M) at the quadrature nodes of |x∥|, for every time: shapes (q,), (T, q), (T, q).
+
+        σ_M varies slowly with x∥, and is interpolated by a spline from 33 points.
+        """
+        law = self.mean_field.law
+        x_par, weights = law.quadrature(law.m1 / 8.0)
+        grid = np.linspace(0.0, x_par.max(), 33)
+        std = self.output_std(grid[None, :], solution.cosh[:, None], solution.sinh[:, None])
+        return weights, solution.slope[:, None] * x_par, CubicSpline(grid, std, axis=1)(x_par)
+
+    def generalisation_error(self, solution: MeanFieldSolution) -> Float[Array, " T"]:
+        """ε_g = E_x Φ(−μ/σ_M) on true labels, at the times of ``solution``; ½ at t = 0, where F = 0."""
+        weights, mu, std = self._on_law(solution)
+        return special.ndtr(-_ratio(mu, std)) @ weights
+
+    def unsatisfied(self, solution: MeanFieldSolution) -> Float[Array, " T"]:
+        """Fraction of training examples with margin below h, smeared by σ_M."""
+        weights, mu, std = self._on_law(solution)
+        threshold = self.mean_field.h / self.mean_field.alpha
+        clean = special.ndtr(_ratio(threshold - mu, std)) @ weights
+        flip = self.mean_field.law.flip
+        if flip == 0.0:
+            return clean
+        return (1.0 - flip) * clean + flip * (special.ndtr(_ratio(threshold + mu, std)) @ weights)
+
+    def gamma_std(self, solution: MeanFieldSolution) -> Float[Array, " T"]:
+        """Standard deviation over initial draws of the measured γ (`mfnet.observables.order_parameter`).
+
+        At first order in 1/√M only the component of F's fluctuation along x∥ moves the clock (every other
+        averages out over the data): F = (c/√d)(p sinh 2γ + 2q sinh²γ) x∥, where p = ⟨a₀² + w∥₀²⟩/2 and
+        q = ⟨a₀w∥₀⟩ over the actual M nodes. They are uncorrelated, with means 1 and 0 and variances 1/M; the
+        response of γ(t) to each is the central difference of two solutions.
+        """
+        model = replace(self.mean_field, dt=None)
+        step = 1e-3
+
+        def response(dp: float, dq: float) -> Array:
+            ahead = _realised_gamma(model, 1.0 + dp, dq, solution.t)
+            return (ahead - _realised_gamma(model, 1.0 - dp, -dq, solution.t)) / (2.0 * step)
+
+        return np.hypot(response(step, 0.0), response(0.0, step)) / math.sqrt(self.M)
+
+    def series(self, t: Float[Array, " T"]) -> dict[str, Curve]:
+        solution = self.mean_field.solve(t)
+        error = self.generalisation_error(solution)
+        flip = self.mean_field.law.flip
+        std = self.gamma_std(solution)
+        return {
+            "gamma": Curve(solution.gamma, solution.gamma - std, solution.gamma + std),
+            "unsatisfied": Curve(self.unsatisfied(solution)),
+            "loss": Curve(solution.loss),
+            "train_error": Curve((1.0 - flip) * error + flip * (1.0 - error)),
+            "test_error": Curve(error),
+        }
+
+    def nodes(
+        self, t: Float[Array, " T"], a0: Float[Array, " n"], w_par0: Float[Array, " n"], w_perp0: Float[Array, " n"]
+    ) -> Nodes:
+        return self.mean_field.nodes(t, a0, w_par0, w_perp0)
+
+    def satisfaction(self, t: Float[Array, " T"]) -> Curve:
+        """Projection satisfied at t by μ, and by μ ± σ_M (dashed in Fig. 1d); inf where none is yet."""
+        solution = self.mean_field.solve(t)
+        return Curve(solution.z_c, self._projection_at_margin(solution, 1.0), self._projection_at_margin(solution, -1.0))
+
+    def _projection_at_margin(self, solution: MeanFieldSolution, n_std: float) -> Float[Array, " T"]:
+        """The x∥ ≥ 0 at which μ + n_std σ_M = h/α."""
+        threshold = self.mean_field.h / self.mean_field.alpha
+        result = np.full(solution.t.shape, np.inf)
+        for k, (cosh, sinh, slope) in enumerate(zip(solution.cosh, solution.sinh, solution.slope, strict=True)):
+
+            def excess(x_par: float, c: float = cosh, s: float = sinh, slope: float = slope) -> float:
+                std = float(self.output_std(np.asarray(x_par), np.asarray(c), np.asarray(s)))
+                return slope * x_par + n_std * std - threshold
+
+            largest = 40.0 * self.mean_field.law.m1
+            if excess(largest) < 0.0:
+                continue
+            result[k] = 0.0 if excess(0.0) >= 0.0 else float(optimize.brentq(excess, 0.0, largest, rtol=1e-10))
+        return result
+
+
+def _ratio(numerator: Array, std: Array) -> Array:
+    """numerator/std, with 0/0 = 0 (undecided) and x/0 = ±inf (certain)."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where((std == 0.0) & (numerator == 0.0), 0.0, numerator / std)
+
+
+def _realised_gamma(model: MeanField, p: float, q: float, t: Array) -> Array:
+    """γ(t) when the actual nodes have ⟨a₀² + w∥₀²⟩/2 = p and ⟨a₀w∥₀⟩ = q instead of 1 and 0."""
+    def rate(gamma: float) -> float:
+        overlap = p * math.sinh(2.0 * gamma) + 2.0 * q * math.sinh(gamma) ** 2  # ⟨a w∥⟩ − ⟨a₀w∥₀⟩
+        root_d = math.sqrt(model.d)
+        return model.odd_slope * model.force(model.odd_slope * overlap / root_d) / (model.alpha * root_d)
+
+    return clock.gamma_at(rate, t)
+
+
+@dataclass(frozen=True)
+class _Moments:
+    """Second moments of a node's (a, z) now and (a₀, z₀) at the start, seen from one input x.
+
+    ``az`` is Cov(a, z), ``a_z0`` is Cov(a, z₀), and so on; Cov(a₀, z₀) = 0 and Cov(a₀, a₀) = 1. The unlike
+    terms agree: Cov(a, z₀) = Cov(a₀, z).
+    """
+
+    aa: Array
+    zz: Array
+    z0z0: Array
+    a_a0: Array
+    z_z0: Array
+    az: Array
+    a_z0: Array
+    odd: Array
+
+    @staticmethod
+    def of(x_par: Array, perp_sq: Array, d: int, cosh: Array, sinh: Array) -> _Moments:
+        par_sq = np.square(x_par) / d
+        perp = perp_sq / d
+        norm = cosh**2 + sinh**2
+        grown = par_sq * ((norm - 1.0) ** 2 + 4.0 * (cosh * sinh) ** 2) + perp * ((cosh - 1.0) ** 2 + sinh**2)
+        return _Moments(
+            aa=norm,
+            zz=norm * par_sq + perp,
+            z0z0=par_sq + perp,
+            a_a0=cosh,
+            z_z0=cosh * par_sq + perp,
+            az=2.0 * cosh * sinh * x_par / math.sqrt(d),
+            a_z0=sinh * x_par / math.sqrt(d),
+            odd=grown,
+        )
+
+    def odd_variance(self) -> Array:
+        """Var[a z − a₀ z₀]."""
+        return self.odd
+
+    def even_variance(self, activation: Activation) -> Array:
+        """E[(a e(z) − a₀ e(z₀))²]; the mean of this part is zero."""
+        if activation.kink is None:
+            return self._even_by_quadrature(activation)
+        return activation.kink**2 * self._even_of_modulus()
+
+    def _even_of_modulus(self) -> Array:
+        """The same for e(z) = |z|, by Stein's identity and the arc-cosine formulas."""
+        sigma, sigma0 = np.sqrt(self.zz), np.sqrt(self.z0z0)
+        rho = np.clip(self.z_z0 / (sigma * sigma0), -1.0, 1.0)
+        across = np.sqrt(1.0 - rho**2)
+        modulus = sigma * sigma0 * (across + rho * np.arcsin(rho))  # (π/2) E|z||z₀|
+        crossed = self.a_a0 * modulus + self.a_z0 * (self.az * across * sigma0 / sigma + self.a_z0 * np.arcsin(rho))
+        return self.aa * self.zz + 2.0 * self.az**2 + self.z0z0 - 4.0 / math.pi * crossed
+
+    def _even_by_quadrature(self, activation: Activation) -> Array:
+        """The same for a smooth even part: a and a₀ are integrated out given (z, z₀)."""
+        one, two = np.meshgrid(_HERMITE_X, _HERMITE_X, indexing="ij")
+        weight = np.multiply.outer(_HERMITE_W, _HERMITE_W)
+        result = np.empty(self.zz.shape)
+        for i in np.ndindex(self.zz.shape):  # a 48 × 48 table each: no array of all of them at once
+            sigma = math.sqrt(self.zz[i])
+            rest = math.sqrt(max(self.z0z0[i] - self.z_z0[i] ** 2 / self.zz[i], 0.0))
+            z, z0 = sigma * one, self.z_z0[i] / sigma * one + rest * two
+            # a = p₁ξ₁ + p₂ξ₂ + remainder, likewise a₀, with ξ the two standard normals behind (z, z₀)
+            p1, q1 = self.az[i] / sigma, self.a_z0[i] / sigma
+            p2 = (self.a_z0[i] - self.z_z0[i] / sigma * p1) / rest if rest > 0.0 else 0.0
+            q2 = (0.0 - self.z_z0[i] / sigma * q1) / rest if rest > 0.0 else 0.0
+            now, start = activation.even(z), activation.even(z0)
+            mean = (p1 * one + p2 * two) * now - (q1 * one + q2 * two) * start
+            remainder = (
+                (self.aa[i] - p1**2 - p2**2) * now**2
+                - 2.0 * (self.a_a0[i] - p1 * q1 - p2 * q2) * now * start
+                + (1.0 - q1**2 - q2**2) * start**2
+            )
+            result[i] = np.sum(weight * (mean**2 + remainder))
+        return result

@@ -1,0 +1,20 @@
+"""Callbacks that look at a run: what it logs, what is laid over it, what it leaves."""
+
+from mfnet.training.callbacks.checkpoint import LastCheckpoint
+from mfnet.training.callbacks.example_log import ExampleLog
+from mfnet.training.callbacks.node_log import NodeLog
+from mfnet.training.callbacks.observer import Observer
+from mfnet.training.callbacks.progress import RunProgress
+from mfnet.training.callbacks.run_files import RunFiles
+from mfnet.training.callbacks.theory_overlay import TheoryOverlay, overlays
+
+__all__ = [
+    "ExampleLog",
+    "LastCheckpoint",
+    "NodeLog",
+    "Observer",
+    "RunFiles",
+    "RunProgress",
+    "TheoryOverlay",
+    "overlays",
+]

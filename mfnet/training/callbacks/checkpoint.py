@@ -1,0 +1,42 @@
+"""Keeps the latest state of a run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+
+from mfnet.checkpoint import contents
+from mfnet.training.module import MeanFieldModule
+
+
+class LastCheckpoint(Checkpoint):
+    """Saves after observations, replacing the file as a whole; Lightning calls it after the other callbacks.
+
+    Args:
+        path: The checkpoint.
+        config: What is run, in plain containers.
+        overrides: How it was asked for.
+        every: Observations between two checkpoints.
+    """
+
+    def __init__(self, path: Path, config: Mapping[str, Any], overrides: Sequence[str], every: int = 1):
+        self.path, self.config, self.overrides, self.every = path, config, overrides, every
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: object) -> None:
+        assert isinstance(pl_module, MeanFieldModule)
+        if trainer.global_step % self.every == 0 or pl_module.stop_reason is not None:
+            temporary = self.path.with_suffix(".part")
+            trainer.save_checkpoint(temporary)
+            os.replace(temporary, self.path)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        assert isinstance(pl_module, MeanFieldModule)
+        k = trainer.global_step
+        times = np.append(trainer.datamodule.schedule[:k], pl_module.flow.t)  # type: ignore[attr-defined]  # set by fit
+        checkpoint.update(contents(k, times, pl_module.stop_reason and str(pl_module.stop_reason), self.config, self.overrides))

@@ -1,0 +1,96 @@
+"""One run: Lightning's trainer around a module, a task, and what looks at them."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch import Callback
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from mfnet.checkpoint import Checkpoint
+from mfnet.data import ObservedData
+from mfnet.run_directory import RunDirectory
+from mfnet.training import tags
+from mfnet.training.callbacks import LastCheckpoint, RunFiles, RunProgress
+from mfnet.training.module import MeanFieldModule
+
+
+@dataclass(frozen=True)
+class TrainerOptions:
+    """How and where a run is computed.
+
+    Args:
+        accelerator: 'auto', 'cpu' or 'gpu'.
+        checkpoint_every: Observations between two checkpoints.
+        progress: Whether to show a progress bar; None shows it on a terminal.
+        tensorboard: Whether to write TensorBoard's files.
+    """
+
+    accelerator: str = "auto"
+    checkpoint_every: int = 1
+    progress: bool | None = None
+    tensorboard: bool = True
+
+
+def run(
+    module: MeanFieldModule,
+    data: ObservedData,
+    callbacks: Sequence[Callback],
+    directory: RunDirectory,
+    config: Mapping[str, Any],
+    overrides: Sequence[str],
+    options: TrainerOptions,
+    checkpoint: Checkpoint | None = None,
+) -> None:
+    """Trains ``module`` on ``data`` over its schedule and leaves the files of `RunDirectory`.
+
+    Args:
+        module: Network, loss and flow.
+        data: Task and schedule.
+        callbacks: Overlays and logs.
+        directory: Where the files go.
+        config: What is run, in plain containers, for summary and checkpoint.
+        overrides: How it was asked for, for the checkpoint.
+        options: How and where it is computed.
+        checkpoint: Where to go on from.
+    """
+    _quieten()
+    logger = TensorBoardLogger(
+        str(directory.path),
+        name=directory.tensorboard.name,
+        version=tags.NETWORK,
+        default_hp_metric=False,
+        purge_step=checkpoint.k + 1 if checkpoint else None,
+    )
+    show_bar = sys.stdout.isatty() if options.progress is None else options.progress
+    trainer = lightning.Trainer(
+        accelerator=options.accelerator,
+        devices=1,
+        precision="64-true" if module.network.w.dtype is torch.float64 else "32-true",
+        max_epochs=1,
+        logger=logger if options.tensorboard else False,
+        enable_checkpointing=True,
+        enable_progress_bar=show_bar,
+        enable_model_summary=False,
+        callbacks=[
+            *callbacks,
+            RunFiles(directory, config),
+            *([RunProgress()] if show_bar else []),
+            LastCheckpoint(directory.checkpoint, config, overrides, options.checkpoint_every),
+        ],
+    )
+    trainer.fit(module, datamodule=data, ckpt_path=checkpoint.path if checkpoint else None)
+
+
+def _quieten() -> None:
+    """Silences what Lightning says of loaders and hardware: a schedule has no workers, and one line is enough."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for message in (".*does not have many workers.*", ".*number of training batches.*", ".*GPU available but not used.*"):
+        warnings.filterwarnings("ignore", message=message)

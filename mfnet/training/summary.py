@@ -1,0 +1,113 @@
+"""The end of a run in numbers: ``summary.json`` and the table on the terminal."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from lightning.pytorch import Trainer
+
+import mfnet
+from mfnet.run_directory import RunDirectory, agreement
+from mfnet.series import GAMMA, TEST_ERROR, UNSATISFIED
+from mfnet.training.callbacks.theory_overlay import overlays
+from mfnet.training.module import MeanFieldModule
+
+TABLE_SERIES = (GAMMA, UNSATISFIED, TEST_ERROR)
+
+
+def summarise(
+    trainer: Trainer,
+    module: MeanFieldModule,
+    history: Mapping[str, Float[np.ndarray, " K"]],
+    config: Mapping[str, Any],
+    wall_seconds: float,
+    stop_reason: str,
+) -> dict[str, Any]:
+    """Contents of ``summary.json``: what was run, how it ended, how it compares with each theory."""
+    last, flow = module.observation, module.flow
+    result = {
+        "config": dict(config),
+        "version": mfnet.__version__,
+        "git_commit": git_commit(),
+        "device": device_name(module.device),
+        "dtype": str(module.network.w.dtype).removeprefix("torch."),
+        "wall_seconds": wall_seconds,
+        "drive_evaluations": flow.n_evaluations,
+        "steps": flow.n_steps,
+        "stop_reason": stop_reason,
+        "t_end": flow.t,
+        "n_unsatisfied": int((last.train_margins < module.loss.h).sum()),
+        **{name: value for name, value in last.series.items() if name != UNSATISFIED.name},
+    }
+    for overlay in overlays(trainer):
+        key = "agreement" if overlay.name == "theory" else f"agreement_{overlay.name}"
+        result[key] = agreement(history, overlay.name)
+    return result
+
+
+def table(history: Mapping[str, Float[np.ndarray, " K"]], rows: int = 9) -> str:
+    """Network against theory at some of the observation times, as text."""
+    shown = np.unique(np.linspace(0, len(history["t"]) - 1, rows + 1).round().astype(int))[1:]
+    columns = [(series, side) for series in TABLE_SERIES for side in ("network", "theory")]
+    columns = [(series, side) for series, side in columns if f"{series.name}_{side}" in history]
+    head = ["         t"] + [f"{series.name:>12}" if side == "network" else " " * 10 for series, side in columns]
+    sides = [" " * 10] + [f"{side:>{12 if side == 'network' else 10}}" for _, side in columns]
+    lines = ["".join(head), "".join(sides)]
+    for k in shown:
+        cells = [
+            f"{history[f'{series.name}_{side}'][k]:>{12 if side == 'network' else 10}.4f}"
+            if series is not GAMMA
+            else f"{history[f'{series.name}_{side}'][k]:>{12 if side == 'network' else 10}.4g}"
+            for series, side in columns
+        ]
+        lines.append(f"{history['t'][k]:>10.4g}" + "".join(cells))
+    return "\n".join(lines)
+
+
+def report(directory: RunDirectory, shown: str) -> str:
+    """What is printed at the end of a run: the table, until when the theory held, and where to look."""
+    history, summary = directory.read_history(), directory.read_summary()
+    lines = [table(history), ""]
+    lines += [
+        f"{name:<12} within {entry['tolerance']:g} ({entry['measure']}) of theory until t = {entry['within_until']:.4g}"
+        for name, entry in summary.get("agreement", {}).items()
+    ]
+    lines += [
+        f"ended by {summary['stop_reason']} at t = {summary['t_end']:.5g} after {summary['steps']} steps "
+        f"({summary['wall_seconds']:.1f} s): {summary['n_unsatisfied']} unsatisfied, "
+        f"test_error {summary['test_error']:.4f}",
+        f"figures      {shown}/{directory.figures.name}",
+    ]
+    if directory.tensorboard.exists():
+        lines += [
+            f"TensorBoard  tensorboard --logdir {shown}/{directory.tensorboard.name}",
+            "             then http://localhost:6006/?smoothing=0#timeseries",
+        ]
+    return "\n".join(lines)
+
+
+def git_commit() -> str | None:
+    """Commit of the checkout that this package is run from, with '+' where it was changed; None elsewhere."""
+    here = Path(mfnet.__file__).parent
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(here), *arguments], capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
+
+    try:
+        tracked = git("ls-files", "--error-unmatch", "__init__.py")
+        return git("rev-parse", "HEAD") + ("+" if tracked and git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def device_name(device: torch.device) -> str:
+    """'cpu', or the name of the GPU."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

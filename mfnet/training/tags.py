@@ -1,0 +1,57 @@
+"""Names of what is written to TensorBoard; network and theory share them, so that their curves share charts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch.utils.tensorboard import SummaryWriter
+
+from mfnet.series import SERIES
+from mfnet.theory import Curve
+
+#: Name of the run that holds the network's own curves.
+NETWORK = "network"
+
+
+def value(series: str) -> str:
+    """Tag of a series."""
+    return f"observables/{series}"
+
+
+def band(series: str) -> tuple[str, str]:
+    """Tags of the lower and upper edge of a band."""
+    return f"band/{series}_lower", f"band/{series}_upper"
+
+
+def node(parameter: str, i: int) -> str:
+    """Tag of a parameter of the i-th logged node."""
+    return f"{parameter}/node_{i}"
+
+
+def write_curve(writer: SummaryWriter, series: str, curve: Curve, k: int) -> None:
+    """Writes the last point of a curve; without a band the edges are the value itself, which draws a line."""
+    central = float(curve.value[-1])
+    lower, upper = (central if edge is None else float(edge[-1]) for edge in (curve.lower, curve.upper))
+    for tag, number in zip((value(series), *band(series)), (central, lower, upper), strict=True):
+        writer.add_scalar(tag, number, k)
+
+
+def margin_layout() -> dict[str, dict[str, list[object]]]:
+    """Custom Scalars: one Margin chart a series, the theory's band and the network's line in it."""
+    return {
+        "Network against theory": {
+            series.label: ["Margin", [value(series.name), *band(series.name)]] for series in SERIES.values()
+        }
+    }
+
+
+def hyperparameters(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a config that is plain numbers and names, with dotted keys and without interpreter names."""
+    flat: dict[str, Any] = {}
+    for key, entry in config.items():
+        if isinstance(entry, Mapping):
+            flat |= {f"{key}.{inner}": number for inner, number in hyperparameters(entry).items()}
+        elif isinstance(entry, bool | int | float | str) and not key.startswith("_"):
+            flat[key] = entry
+    return flat
