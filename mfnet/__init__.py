@@ -1,1 +1,5 @@
-__version__ = "0.1.0"
+"""Wide single-hidden-layer networks, trained beside their mean-field theory."""
+
+from importlib.metadata import version
+
+__version__ = version("mfnet")

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 
 import mfnet
-from mfnet.validation import InvalidSetting
+from mfnet.validation import InvalidSettingError
 
 _KEY = "mfnet"
 
@@ -50,17 +50,23 @@ class Checkpoint:
         """The times observed so far, then those of ``schedule`` that are still to come."""
         return np.concatenate([self.times, schedule[schedule > self.times[-1]]])
 
-    def check_continues(self, config: Mapping[str, Any]) -> None:
-        """Checks that a run with ``config`` can go on from here.
+    def check_continues(self, config: Mapping[str, Any], schedule: Float[np.ndarray, " K"]) -> None:
+        """Checks that a run with ``config`` can go on from here to the end of ``schedule``.
 
         Raises:
-            InvalidSetting: If the run has ended for good, or ``config`` differs in what is computed.
+            InvalidSettingError: If the run has ended, or ``config`` differs in what is computed.
         """
         if self.stop_reason not in (None, "t_max", "interrupted"):
-            raise InvalidSetting("ckpt", self.path, f"this run has ended ({self.stop_reason}) at t={self.times[-1]:g}")
+            raise InvalidSettingError(
+                "ckpt", self.path, f"this run has ended ({self.stop_reason}) at t={self.times[-1]:g}"
+            )
         for key, value in self.config.items():
             if key not in _FREE and config.get(key) != value:
-                raise InvalidSetting(key, config.get(key), f"the run of this checkpoint has {value}")
+                raise InvalidSettingError(key, config.get(key), f"the run of this checkpoint has {value}")
+        if schedule[-1] <= self.times[-1]:
+            raise InvalidSettingError(
+                "ckpt", self.path, f"this run has reached t={self.times[-1]:g}; raise schedule.t_max"
+            )
 
 
 def contents(
@@ -83,15 +89,14 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """Reads what a checkpoint says of its run.
 
     Raises:
-        InvalidSetting: If the file is missing, or is not a checkpoint of this program.
+        InvalidSettingError: If the file is missing, or is not a checkpoint of this program.
     """
     if not path.is_file():
-        raise InvalidSetting("ckpt", path, "there is no such file")
+        raise InvalidSettingError("ckpt", path, "there is no such file")
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True, mmap=True)[_KEY]
-    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError, OSError) as error:
-        reason = str(error).splitlines()[0] if isinstance(error, RuntimeError | EOFError) else "it was not saved by mfnet"
-        raise InvalidSetting("ckpt", path, f"is not a checkpoint of mfnet ({reason})") from None
+    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError, OSError):
+        raise InvalidSettingError("ckpt", path, "is damaged, or not a checkpoint of mfnet") from None
     return Checkpoint(
         path, saved["k"], np.array(saved["times"]), saved["stop_reason"], saved["config"], saved["overrides"]
     )

@@ -7,10 +7,12 @@ no directory. What is slow to import (torch, Lightning) is imported inside the f
 from __future__ import annotations
 
 import difflib
+import inspect
 import itertools
 import os
+import pkgutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +20,7 @@ import hydra
 import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException
 from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
@@ -28,7 +30,7 @@ import mfnet
 from mfnet.run_directory import RunDirectory, curve_columns
 from mfnet.schedule import round_to_digit
 from mfnet.series import GAMMA, SERIES
-from mfnet.validation import InvalidSetting, validate, validate_directory, validate_memory
+from mfnet.validation import InvalidSettingError, SettingError, validate, validate_directory, validate_memory
 
 if TYPE_CHECKING:
     from mfnet.checkpoint import Checkpoint
@@ -74,9 +76,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if set(options) <= {"-m", "--multirun"}:  # the others (--help, --cfg job, …) start no job
         try:
             if command == "train":
-                overrides = _with_checkpoint(overrides)
+                overrides = _with_checkpoint(overrides, multirun=multirun)
             _check(command, overrides, multirun=multirun)
-        except InvalidSetting as error:
+        except SettingError as error:
             return _fail(str(error))
     sys.argv = [f"mfnet {command}", *options, *overrides]
     hydra.main(config_path=f"pkg://{CONFIG_MODULE}", config_name=CONFIG_NAME, version_base="1.3")(COMMANDS[command])()
@@ -95,7 +97,7 @@ def _check(command: str, overrides: list[str], *, multirun: bool) -> None:
     """Composes and validates every job that Hydra is about to run.
 
     Raises:
-        InvalidSetting: For the first setting that is wrong.
+        SettingError: For the first setting that is wrong.
     """
     with hydra.initialize_config_module(CONFIG_MODULE, version_base="1.3"):
         jobs = _expand(overrides) if multirun else iter([overrides])
@@ -103,6 +105,7 @@ def _check(command: str, overrides: list[str], *, multirun: bool) -> None:
             composed = _compose(job)
             config = _resolve(composed)
             validate(config)
+            _check_targets(config, ("mean_field", "schedule", "theory") if command == "predict" else tuple(config))
             if command == "train":
                 validate_memory(config)
                 _check_device(config)
@@ -126,13 +129,16 @@ def _expand(overrides: list[str]) -> Iterator[list[str]]:
 def _compose(overrides: list[str]) -> DictConfig:
     try:
         return hydra.compose(CONFIG_NAME, overrides, return_hydra_config=True)
+    except MissingConfigException as error:
+        group, _, choice = str(error.missing_cfg_file).rpartition("/")
+        raise InvalidSettingError(group, choice, f"must be one of {', '.join(error.options or [])}") from None
     except (HydraException, OmegaConfBaseException) as error:
         cause = error.__cause__ or error
         key = getattr(cause, "full_key", None)
         if key and "is not in struct" in str(cause):
-            value = next((o.split("=", 1)[1] for o in overrides if o.split("=", 1)[0] == key), "")
-            raise InvalidSetting(key, value, f"there is no setting of this name{_suggestion(key)}") from None
-        raise InvalidSetting(" ".join(overrides), "", " ".join(str(error).split())) from None
+            asked = next((o for o in overrides if o.startswith(key)), key)
+            raise SettingError(f"{asked}: there is no setting of this name{_suggestion(key)}") from None
+        raise SettingError(" ".join(str(error).split())) from None
 
 
 def _suggestion(key: str) -> str:
@@ -154,31 +160,55 @@ def _resolve(composed: DictConfig) -> dict[str, Any]:
     try:
         config = OmegaConf.to_container(task, resolve=True)
     except OmegaConfBaseException as error:
-        raise InvalidSetting(str(error.full_key), "", " ".join(str(error).split())) from None
+        raise SettingError(" ".join(str(error).split())) from None
     assert isinstance(config, dict)
     return {str(key): value for key, value in config.items()}
+
+
+def _check_targets(config: Any, groups: Iterable[str], prefix: str = "") -> None:
+    """Checks that what is named by ``_target_`` exists, and takes the settings that are given to it."""
+    for name in groups:
+        group, key = config[name], f"{prefix}{name}"
+        if not isinstance(group, dict):
+            continue
+        if key in ("mean_field", "data", "flow", "theory", "schedule") and "_target_" not in group:
+            raise InvalidSettingError(key, group, "needs a _target_, the class that it configures")
+        if (target := group.get("_target_")) is not None:
+            try:
+                parameters = inspect.signature(pkgutil.resolve_name(target)).parameters
+            except (ImportError, ValueError, TypeError, AttributeError) as error:
+                raise InvalidSettingError(f"{key}._target_", target, str(error)) from None
+            if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+                for setting in group:
+                    if not setting.startswith("_") and setting not in parameters:
+                        raise InvalidSettingError(
+                            f"{key}.{setting}", group[setting], f"{group['_target_']} does not take it"
+                        )
+        _check_targets(group, group, f"{key}.")
 
 
 def _check_device(config: Mapping[str, Any]) -> None:
     import torch
 
     if config["trainer"]["accelerator"] == "gpu" and not torch.cuda.is_available():
-        raise InvalidSetting("trainer.accelerator", "gpu", "no GPU is available to torch here; use auto or cpu")
+        raise InvalidSettingError("trainer.accelerator", "gpu", "no GPU is available to torch here; use auto or cpu")
 
 
 # ---------------------------------------------------------------- continuing a run
 
 
-def _with_checkpoint(overrides: list[str]) -> list[str]:
+def _with_checkpoint(overrides: list[str], *, multirun: bool) -> list[str]:
     """With ``ckpt=PATH``, the overrides that its run was started with, changed by those given now, in its directory.
 
     Raises:
-        InvalidSetting: If the checkpoint is missing, is not one of mfnet's, or its run has ended.
+        SettingError: If the checkpoint is missing, is not one of mfnet's, or its run has ended.
     """
     given = {override.split("=", 1)[0]: override for override in overrides}
     path = given.get("ckpt", "ckpt=null").split("=", 1)[1]
     if path == "null":
         return overrides
+    if multirun:
+        raise InvalidSettingError("ckpt", path, "one run goes on at a time; leave out -m")
     from mfnet.checkpoint import read_checkpoint
 
     checkpoint = read_checkpoint(Path(path))
@@ -187,7 +217,9 @@ def _with_checkpoint(overrides: list[str]) -> list[str]:
     if "hydra.run.dir" not in given:
         merged.append(f"hydra.run.dir={checkpoint.run_directory}")
     with hydra.initialize_config_module(CONFIG_MODULE, version_base="1.3"):
-        checkpoint.check_continues(_resolve(_compose(merged)))
+        config = _compose(merged)
+    validate(_resolve(config))
+    checkpoint.check_continues(_resolve(config), _schedule(config)[1])
     return merged
 
 
@@ -207,8 +239,7 @@ def _train(config: DictConfig) -> None:
 
     plain = _resolve(config)
     directory = RunDirectory(HydraConfig.get().runtime.output_dir)
-    unit = round_to_digit(instantiate(config.mean_field).time_scale)
-    schedule = instantiate(config.schedule, time_scale=unit)
+    unit, schedule = _schedule(config)
     checkpoint: Checkpoint | None = None
     if config.ckpt is not None:
         checkpoint = read_checkpoint(Path(config.ckpt))
@@ -246,8 +277,7 @@ def _train(config: DictConfig) -> None:
 def _predict(config: DictConfig) -> None:
     """The theory's history, without training."""
     directory = RunDirectory(HydraConfig.get().runtime.output_dir)
-    mean_field = instantiate(config.mean_field)
-    times = instantiate(config.schedule, time_scale=round_to_digit(mean_field.time_scale))
+    unit, times = _schedule(config)
     curves = instantiate(config.theory).series(times)
     columns = {"k": np.arange(len(times)), "t": times}
     for name, curve in curves.items():
@@ -259,9 +289,16 @@ def _predict(config: DictConfig) -> None:
     print(f"{'t':>12}" + "".join(f"{series.name:>14}" for series in shown))
     for k in np.unique(np.linspace(0, len(times) - 1, 21).round().astype(int)):
         print(f"{times[k]:>12.5g}" + "".join(f"{curves[series.name].value[k]:>14.8g}" for series in shown))
-    if np.isfinite(mean_field.gamma_star):
-        print(f"{GAMMA.name} ends at {mean_field.gamma_star:.8g}")
-    print(f"unit of time {mean_field.time_scale:.4g}; {_shown(directory.history)}")
+    gamma_star = instantiate(config.mean_field).gamma_star
+    if np.isfinite(gamma_star):
+        print(f"{GAMMA.name} ends at {gamma_star:.8g}")
+    print(f"unit of time {unit:g}\n{_shown(directory.history)}")
+
+
+def _schedule(config: DictConfig) -> tuple[float, np.ndarray]:
+    """The theory's unit of time, to one digit, and the observation times."""
+    unit = round_to_digit(instantiate(config.mean_field).time_scale)
+    return unit, instantiate(config.schedule, time_scale=unit)
 
 
 def _shown(path: Path) -> str:

@@ -47,7 +47,7 @@ class MeanFieldNetwork(nn.Module):
         self.register_buffer("w0", w.clone())
 
     @property
-    def M(self) -> int:
+    def M(self) -> int:  # noqa: N802  # the paper's symbol
         """Number of nodes."""
         return self.w.shape[0]
 

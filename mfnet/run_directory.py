@@ -39,7 +39,7 @@ class RunDirectory:
 
     def write_history(self, rows: Sequence[Mapping[str, float]]) -> None:
         """Writes rows that have the same columns; numbers keep all their digits."""
-        with _replacing(self.history) as temporary, temporary.open("w", newline="") as file:
+        with _Replacing(self.history) as temporary, temporary.open("w", newline="") as file:
             writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
@@ -52,7 +52,7 @@ class RunDirectory:
 
     def write_arrays(self, file: Path, arrays: Mapping[str, np.ndarray]) -> None:
         """Writes an ``.npz`` file."""
-        with _replacing(file) as temporary, temporary.open("wb") as stream:
+        with _Replacing(file) as temporary, temporary.open("wb") as stream:
             np.savez(stream, **arrays)  # type: ignore[arg-type]  # keyword arrays
 
     @staticmethod
@@ -63,7 +63,7 @@ class RunDirectory:
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Writes ``summary.json``."""
-        with _replacing(self.summary) as temporary:
+        with _Replacing(self.summary) as temporary:
             temporary.write_text(json.dumps(summary, indent=2) + "\n")
 
     def read_summary(self) -> dict[str, Any]:
@@ -71,7 +71,7 @@ class RunDirectory:
         return json.loads(self.summary.read_text())
 
 
-class _replacing:
+class _Replacing:
     """A temporary file that takes the place of ``path`` when it is complete."""
 
     def __init__(self, path: Path):
@@ -94,11 +94,13 @@ def curve_columns(name: str, curve: Curve, theory: str = "theory") -> dict[str, 
     return columns
 
 
-def agreement(history: Mapping[str, Float[np.ndarray, " K"]], theory: str = "theory") -> dict[str, dict[str, float | str]]:
+def agreement(
+    history: Mapping[str, Float[np.ndarray, " K"]], theory: str = "theory"
+) -> dict[str, dict[str, float | str]]:
     """How far the network of a run was from the theory, for each series that has both.
 
     The deviation is absolute, relative to the theory, or relative to the network's value at t = 0, as `mfnet.series`
-    says; t = 0 itself is left out. ``within_until`` is the last observation time before it first exceeded the tolerance.
+    says; t = 0 itself is left out. ``within_until`` is the last observation time before it exceeded the tolerance.
     """
     result: dict[str, dict[str, float | str]] = {}
     for series in SERIES.values():

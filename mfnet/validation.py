@@ -16,7 +16,11 @@ from mfnet.theory.losses import LOSSES
 from mfnet.theory.projections import radius_law
 
 
-class InvalidSetting(Exception):
+class SettingError(Exception):
+    """A mistake in what was asked for, told in one line."""
+
+
+class InvalidSettingError(SettingError):
     """A setting that is not allowed: its key, its value, and what is."""
 
     def __init__(self, key: str, value: object, allowed: str):
@@ -60,7 +64,7 @@ def _one_of(names: Mapping[str, object] | tuple[str, ...]) -> tuple[Callable[[An
 
 _POSITIVE = (_number(lambda value: value > 0.0), "must be a finite number above 0")
 _POSITIVE_OR_NULL = (_optional(_POSITIVE[0]), "must be a finite number above 0, or null for the automatic value")
-_COUNT = (_integer(1), "must be a whole number of at least 1")
+_COUNT = (_integer(1), "must be a whole number of at least 1, written without point or exponent")
 
 RULES: tuple[Rule, ...] = (
     Rule("M", *_COUNT),
@@ -101,16 +105,38 @@ RULES: tuple[Rule, ...] = (
 )
 
 
+#: Activations whose nodes can be rotated.
+HOMOGENEOUS = tuple(name for name, activation in ACTIVATIONS.items() if activation.kink is not None)
+
+#: Every setting outside the groups whose settings are the arguments of their ``_target_``.
+_KEYS: dict[str, tuple[str, ...]] = {
+    "": (
+        *("M", "N", "d", "alpha", "h", "seed", "ckpt", "mean_field", "data", "network", "loss", "flow"),
+        *("theory", "schedule", "callbacks", "trainer", "experiment"),
+    ),
+    "network": ("activation",),
+    "loss": ("name",),
+    "trainer": ("accelerator", "precision", "checkpoint_every", "progress", "tensorboard"),
+}
+
+
 def validate(config: Mapping[str, Any]) -> None:
     """Checks every setting of a resolved config, in plain containers.
 
     Raises:
-        InvalidSetting: For the first one that is not allowed.
+        InvalidSettingError: For the first one that is unknown or not allowed.
     """
+    for group, known in _KEYS.items():
+        entries = config[group] if group else config
+        for name in entries:
+            if name not in known:
+                raise InvalidSettingError(
+                    f"{group}.{name}".lstrip("."), entries[name], "there is no setting of this name"
+                )
     for rule in RULES:
         found, value = _lookup(config, rule.key)
         if found and not rule.allows(value):
-            raise InvalidSetting(rule.key, value, rule.allowed)
+            raise InvalidSettingError(rule.key, value, rule.allowed)
     _validate_together(config)
 
 
@@ -121,19 +147,15 @@ def _validate_together(config: Mapping[str, Any]) -> None:
         try:
             radius_law(data.get("radius") or {})
         except ValueError as error:
-            raise InvalidSetting("data.radius", data.get("radius"), str(error)) from None
+            raise InvalidSettingError("data.radius", data.get("radius"), str(error)) from None
     t_min, t_max = schedule.get("t_min"), schedule.get("t_max")
     if t_min is not None and t_max is not None and not (t_max == 0.0 or t_min < t_max):
-        raise InvalidSetting("schedule.t_min", t_min, f"must be below schedule.t_max={t_max}")
+        raise InvalidSettingError("schedule.t_min", t_min, f"must be below schedule.t_max={t_max}")
     activation, flow = config["network"]["activation"], config["flow"].get("_target_", "")
     if flow.endswith(".Rotation") and activation not in HOMOGENEOUS:
-        raise InvalidSetting(
+        raise InvalidSettingError(
             "network.activation", activation, f"flow=rotation needs {', '.join(HOMOGENEOUS)}; use flow=euler"
         )
-
-
-#: Activations whose nodes can be rotated.
-HOMOGENEOUS = tuple(name for name, activation in ACTIVATIONS.items() if activation.kink is not None)
 
 
 def validate_memory(config: Mapping[str, Any]) -> None:
@@ -143,13 +165,13 @@ def validate_memory(config: Mapping[str, Any]) -> None:
     parameters with their initial copy, their drive and the temporaries of a step.
 
     Raises:
-        InvalidSetting: If they do not.
+        InvalidSettingError: If they do not.
     """
     n_examples = config["data"].get("n_train", config["N"]) + config["data"].get("n_test", 0)
     needed = 8.0 * config["d"] * (3.0 * n_examples + 6.0 * config["M"])
     available = float(psutil.virtual_memory().available)
     if needed > available:
-        raise InvalidSetting(
+        raise InvalidSettingError(
             f"N={config['N']}, d={config['d']}, M",
             config["M"],
             f"needs about {needed / 2**30:.3g} GiB of memory, and {available / 2**30:.3g} GiB are free",
@@ -160,11 +182,11 @@ def validate_directory(key: str, path: str | os.PathLike[str]) -> None:
     """Checks that a directory for results is new.
 
     Raises:
-        InvalidSetting: If it exists and is not empty, or is not a directory.
+        InvalidSettingError: If it exists and is not empty, or is not a directory.
     """
     directory = Path(path)
     if directory.exists() and not (directory.is_dir() and not any(directory.iterdir())):
-        raise InvalidSetting(key, path, "exists already and is not written over; name a new directory")
+        raise InvalidSettingError(key, path, "exists already and is not written over; name a new directory")
 
 
 def _lookup(config: Mapping[str, Any], key: str) -> tuple[bool, Any]:

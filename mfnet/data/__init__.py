@@ -4,4 +4,13 @@ from mfnet.data.datamodule import ObservedData, ScheduleLoader, Task
 from mfnet.data.examples import Examples
 from mfnet.data.spherical import SphericalData, flip_labels, label, sample_inputs
 
-__all__ = ["Examples", "ObservedData", "ScheduleLoader", "SphericalData", "Task", "flip_labels", "label", "sample_inputs"]
+__all__ = [
+    "Examples",
+    "ObservedData",
+    "ScheduleLoader",
+    "SphericalData",
+    "Task",
+    "flip_labels",
+    "label",
+    "sample_inputs",
+]

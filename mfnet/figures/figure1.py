@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from matplotlib import colormaps
+from matplotlib import color_sequences
 from matplotlib.axes import Axes
 
 from mfnet.figures import style
@@ -35,7 +35,7 @@ def draw(directory: RunDirectory) -> Path:
 
 def _nodes(axes: Axes, nodes: Arrays, name: str, label: str) -> None:
     """Trajectories of single nodes: circles, with the theory's hyperbolas as lines."""
-    colours = colormaps["tab10"].colors
+    colours = color_sequences["tab10"]
     for i, values in enumerate(nodes[name].T):
         colour = colours[i % len(colours)]
         axes.plot(nodes["t"], values, "o", color=colour, markerfacecolor="none")

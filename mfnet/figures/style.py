@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -15,7 +16,7 @@ THEORY = "#c8102e"
 SECOND = "#e08a00"
 GUIDE = "#666666"
 
-RC = {
+RC: Any = {
     "font.size": 13.0,
     "axes.labelsize": 15.0,
     "legend.fontsize": 11.0,

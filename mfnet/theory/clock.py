@@ -41,7 +41,9 @@ def gamma_at(rate: Rate, t: Float[Array, " T"]) -> Float[Array, " T"]:
             atol=1e-15 + RTOL * min(1.0, float(times[times > 0.0][0])),
         )
         if not solution.success:
-            raise RuntimeError(f"the equation of γ could not be integrated to t={times[-1] / start:g}: {solution.message}")
+            raise RuntimeError(
+                f"the equation of γ could not be integrated to t={times[-1] / start:g}: {solution.message}"
+            )
         gamma[finite] = solution.y[0][inverse]
     else:
         gamma[finite] = 0.0

@@ -119,7 +119,9 @@ class FiniteWidth(Theory):
     def satisfaction(self, t: Float[Array, " T"]) -> Curve:
         """Projection satisfied at t by μ, and by μ ± σ_M (dashed in Fig. 1d); inf where none is yet."""
         solution = self.mean_field.solve(t)
-        return Curve(solution.z_c, self._projection_at_margin(solution, 1.0), self._projection_at_margin(solution, -1.0))
+        return Curve(
+            solution.z_c, self._projection_at_margin(solution, 1.0), self._projection_at_margin(solution, -1.0)
+        )
 
     def _projection_at_margin(self, solution: MeanFieldSolution, n_std: float) -> Float[Array, " T"]:
         """The x∥ ≥ 0 at which μ + n_std σ_M = h/α."""
@@ -146,6 +148,7 @@ def _ratio(numerator: Array, std: Array) -> Array:
 
 def _realised_gamma(model: MeanField, p: float, q: float, t: Array) -> Array:
     """γ(t) when the actual nodes have ⟨a₀² + w∥₀²⟩/2 = p and ⟨a₀w∥₀⟩ = q instead of 1 and 0."""
+
     def rate(gamma: float) -> float:
         overlap = p * math.sinh(2.0 * gamma) + 2.0 * q * math.sinh(gamma) ** 2  # ⟨a w∥⟩ − ⟨a₀w∥₀⟩
         root_d = math.sqrt(model.d)

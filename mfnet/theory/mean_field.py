@@ -234,14 +234,12 @@ class MeanFieldSolution:
         if model.loss == "hinge":  # h P(ζ < z_c) − αs⟨ζ 1[ζ < z_c]⟩
             value = model.h * law.cdf(self.z_c) - model.alpha * self.slope * law.mean_below(self.z_c)
         else:
-            loss = LOSSES[model.loss]
-            value = np.array(
-                [
-                    law.expect(lambda zeta, s=s: loss.value(model.alpha * s * zeta, model.h), z)
-                    for s, z in zip(self.slope, self.z_c, strict=True)
-                ]
-            )
+            value = np.array([self._mean_loss(s, z_c) for s, z_c in zip(self.slope, self.z_c, strict=True)])
         return value / model.alpha**2
+
+    def _mean_loss(self, slope: float, z_c: float) -> float:
+        loss, scale = LOSSES[self.model.loss], self.model.alpha * slope
+        return self.model.law.expect(lambda zeta: loss.value(scale * zeta, self.model.h), z_c)
 
     @property
     def train_error(self) -> Float[Array, " T"]:

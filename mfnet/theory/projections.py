@@ -110,12 +110,12 @@ class Sphere(ProjectionLaw):
         self.d, self.radius = d, radius
 
     @cached_property
-    def m1(self) -> float:  # type: ignore[override]  # a cached property is the abstract property, computed once
+    def m1(self) -> float:
         log_ratio = special.gammaln(self.d / 2.0) - special.gammaln((self.d + 1.0) / 2.0)
         return self.radius * math.exp(log_ratio) / math.sqrt(math.pi)
 
     @cached_property
-    def density_at_zero(self) -> float:  # type: ignore[override]
+    def density_at_zero(self) -> float:
         return (self.d - 1.0) * self.m1 / self.radius**2
 
     def _cosine(self, z: Array) -> Array:
@@ -161,11 +161,11 @@ class Radial(ProjectionLaw):
         return np.tensordot(self.weights, np.stack(values), axes=1)
 
     @cached_property
-    def m1(self) -> float:  # type: ignore[override]
+    def m1(self) -> float:
         return float(self.weights @ [sphere.m1 for sphere in self.spheres])
 
     @cached_property
-    def density_at_zero(self) -> float:  # type: ignore[override]
+    def density_at_zero(self) -> float:
         return float(self.weights @ [sphere.density_at_zero for sphere in self.spheres])
 
     def cdf(self, z: Float[Array, "*n"]) -> Float[Array, "*n"]:

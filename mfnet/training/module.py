@@ -42,9 +42,7 @@ class MeanFieldModule(lightning.LightningModule):
 
     observation: Observation
 
-    def __init__(
-        self, network: MeanFieldNetwork, loss: MarginLoss, alpha: float, flow: Callable[[Objective], Flow]
-    ):
+    def __init__(self, network: MeanFieldNetwork, loss: MarginLoss, alpha: float, flow: Callable[[Objective], Flow]):
         super().__init__()
         self.automatic_optimization = False
         self.network, self.loss, self.alpha, self.make_flow = network, loss, alpha, flow
@@ -80,7 +78,7 @@ class MeanFieldModule(lightning.LightningModule):
     def training_step(self, batch: tuple[float, float], batch_idx: int) -> None:
         """Goes through one interval of the schedule and observes its end."""
         _, until = batch
-        self.optimizers().step(until=until)  # type: ignore[union-attr, call-arg]  # one optimizer, and it is a Flow
+        self.optimizers().step(until=until)  # type: ignore[union-attr]  # one optimizer
         flow = self.flow
         if flow.stop_reason is not StopReason.DIVERGED:
             observation = self.observe(k=self.trainer.global_step, t=flow.t)

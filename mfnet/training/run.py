@@ -90,7 +90,12 @@ def run(
 
 
 def _quieten() -> None:
-    """Silences what Lightning says of loaders and hardware: a schedule has no workers, and one line is enough."""
+    """Silences what Lightning says of loaders, hardware and its own innards: a schedule has no workers."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    for message in (".*does not have many workers.*", ".*number of training batches.*", ".*GPU available but not used.*"):
+    for message in (
+        ".*does not have many workers.*",
+        ".*number of training batches.*",
+        ".*LeafSpec.*",
+        ".*GPU available.*",
+    ):
         warnings.filterwarnings("ignore", message=message)

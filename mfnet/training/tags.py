@@ -16,17 +16,17 @@ NETWORK = "network"
 
 def value(series: str) -> str:
     """Tag of a series."""
-    return f"observables/{series}"
+    return f"curves/{series}"
 
 
 def band(series: str) -> tuple[str, str]:
     """Tags of the lower and upper edge of a band."""
-    return f"band/{series}_lower", f"band/{series}_upper"
+    return f"curves_band/{series}_lower", f"curves_band/{series}_upper"
 
 
 def node(parameter: str, i: int) -> str:
     """Tag of a parameter of the i-th logged node."""
-    return f"{parameter}/node_{i}"
+    return f"node_{parameter}/{i}"
 
 
 def write_curve(writer: SummaryWriter, series: str, curve: Curve, k: int) -> None:
@@ -47,11 +47,12 @@ def margin_layout() -> dict[str, dict[str, list[object]]]:
 
 
 def hyperparameters(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a config that is plain numbers and names, with dotted keys and without interpreter names."""
-    flat: dict[str, Any] = {}
-    for key, entry in config.items():
-        if isinstance(entry, Mapping):
-            flat |= {f"{key}.{inner}": number for inner, number in hyperparameters(entry).items()}
-        elif isinstance(entry, bool | int | float | str) and not key.startswith("_"):
-            flat[key] = entry
+    """What tells one run from another in the HParams table: the paper's symbols and the choices, as plain values."""
+    flat: dict[str, Any] = {key: entry for key, entry in config.items() if isinstance(entry, int | float)}
+    flat["flow"] = str(config["flow"]["_target_"]).rpartition(".")[2]
+    for group in ("network", "loss", "data", "flow"):
+        for key, entry in config[group].items():
+            named = key in config or key.startswith(("_", "n_"))
+            if isinstance(entry, int | float | str) and not named:
+                flat[f"{group}.{key}"] = entry
     return flat

@@ -39,4 +39,7 @@ class LastCheckpoint(Checkpoint):
         assert isinstance(pl_module, MeanFieldModule)
         k = trainer.global_step
         times = np.append(trainer.datamodule.schedule[:k], pl_module.flow.t)  # type: ignore[attr-defined]  # set by fit
-        checkpoint.update(contents(k, times, pl_module.stop_reason and str(pl_module.stop_reason), self.config, self.overrides))
+        reason = str(pl_module.stop_reason) if pl_module.stop_reason else None
+        checkpoint.update(contents(k, times, reason, self.config, self.overrides))
+        # a longer schedule may follow: only Lightning's own end of an epoch forbids it
+        checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"] = False

@@ -22,6 +22,10 @@ class ExampleLog(Observer):
         n: Number of examples to follow; all of them if there are fewer.
     """
 
+    t_sat: np.ndarray
+    _t: float
+    _margins: np.ndarray
+
     def __init__(self, n: int = 2000):
         self.n = n
 

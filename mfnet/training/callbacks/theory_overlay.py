@@ -84,4 +84,4 @@ def overlays(trainer: Trainer) -> list[TheoryOverlay]:
 
 
 def _head(curve: Curve, length: int) -> Curve:
-    return Curve(*(None if values is None else values[:length] for values in curve))
+    return Curve._make(None if values is None else values[:length] for values in curve)

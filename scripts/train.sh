@@ -1,0 +1,6 @@
+#!/usr/bin/env bash
+# Sets everything up, then trains: bash scripts/train.sh [SETTING=VALUE ...]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/install.sh
+exec .venv/bin/mfnet train "$@"

@@ -1,0 +1,47 @@
+"""Small networks on small data, and the tolerances of each floating-point type."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from mfnet.data import label, sample_inputs
+from mfnet.drive import Batch
+from mfnet.network import MeanFieldNetwork
+from mfnet.seeding import generator
+
+#: Largest relative difference that rounding explains in sums of up to 10⁵ terms: about 100 and 1000 units in the last place.
+ROUNDING = {torch.float32: 1e-5, torch.float64: 1e-12}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A network and a training set, both of one seed."""
+
+    network: MeanFieldNetwork
+    batch: Batch
+    direction: torch.Tensor
+
+
+def make_problem(
+    M: int = 30,
+    N: int = 200,
+    d: int = 10,
+    *,
+    activation: str = "relu",
+    dtype: torch.dtype = torch.float64,
+    seed: int = 0,
+    moved: bool = False,
+) -> Problem:
+    """A problem; with ``moved`` the network is no longer at its initial values, so that F is not zero."""
+    network = MeanFieldNetwork(M, d, activation, generator=generator(seed, "network"), dtype=dtype)
+    direction = torch.zeros(d, dtype=torch.float64)
+    direction[0] = 1.0
+    x = sample_inputs(N, d, "normal", generator(seed, "train"))
+    batch = Batch(x.to(dtype), label(x, direction).to(dtype), network.output(x.to(dtype), initial=True))
+    if moved:
+        with torch.no_grad():
+            network.a.add_(torch.randn(M, generator=generator(seed, "move a"), dtype=torch.float64).to(dtype))
+            network.w.add_(torch.randn(M, d, generator=generator(seed, "move w"), dtype=torch.float64).to(dtype))
+    return Problem(network, batch, direction.to(dtype))

@@ -1,0 +1,119 @@
+"""The closed form of the gradient against autograd, and its streaming."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from problems import ROUNDING, make_problem
+
+import mfnet.network
+from mfnet.activations import ACTIVATIONS
+from mfnet.drive import drive, velocity
+from mfnet.flow import Objective
+from mfnet.losses import LOSSES, margin_loss
+from mfnet.theory.activations import ACTIVATIONS as THEORY_ACTIVATIONS
+from mfnet.theory.losses import LOSSES as THEORY_LOSSES
+
+HOMOGENEOUS = [name for name, activation in ACTIVATIONS.items() if activation.homogeneous]
+ALPHA = 0.7
+
+
+def autograd_velocity(problem, loss):
+    """−M ∂L/∂θ by autograd."""
+    objective = Objective(problem.network, loss, ALPHA, lambda _: problem.batch, fixed=True)
+    value, _ = objective.loss(problem.batch)
+    gradient_a, gradient_w = torch.autograd.grad(value, [problem.network.a, problem.network.w])
+    return -problem.network.M * gradient_a, -problem.network.M * gradient_w
+
+
+def relative(difference, reference):
+    return float((difference - reference).norm() / reference.norm())
+
+
+@pytest.mark.parametrize("dtype", ROUNDING)
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_velocity_is_autograds(activation, loss, dtype):
+    problem = make_problem(N=2000, activation=activation, dtype=dtype, moved=True)
+    a, w, _ = velocity(problem.network, problem.batch, margin_loss(loss), ALPHA)
+    expected_a, expected_w = autograd_velocity(problem, margin_loss(loss))
+    assert relative(a, expected_a) < ROUNDING[dtype]
+    assert relative(w, expected_w) < ROUNDING[dtype]
+
+
+@pytest.mark.parametrize("dtype", ROUNDING)
+@pytest.mark.parametrize("activation", HOMOGENEOUS)
+def test_homogeneous_nodes_move_along_their_drive(activation, dtype):
+    problem = make_problem(N=2000, activation=activation, dtype=dtype, moved=True)
+    network = problem.network
+    b, _ = drive(network, problem.batch, margin_loss("hinge"), ALPHA)
+    expected_a, expected_w = autograd_velocity(problem, margin_loss("hinge"))
+    assert relative((network.w * b).sum(dim=1), expected_a) < ROUNDING[dtype]
+    assert relative(network.a[:, None] * b, expected_w) < ROUNDING[dtype]
+
+
+def test_only_homogeneous_nodes_have_a_drive():
+    problem = make_problem(activation="gelu")
+    with pytest.raises(ValueError, match="gelu is not positively homogeneous"):
+        drive(problem.network, problem.batch, margin_loss("hinge"), ALPHA)
+
+
+def test_streaming_in_small_chunks_changes_nothing(monkeypatch):
+    problem = make_problem(moved=True)
+    whole = drive(problem.network, problem.batch, margin_loss("hinge"), ALPHA)
+    output = problem.network.output(problem.batch.x)
+    monkeypatch.setattr(mfnet.network, "CHUNK_ELEMENTS", 7 * problem.network.M)
+    chunked = drive(problem.network, problem.batch, margin_loss("hinge"), ALPHA)
+    assert relative(chunked.b, whole.b) < ROUNDING[torch.float64]
+    assert relative(chunked.margins, whole.margins) < ROUNDING[torch.float64]
+    assert relative(problem.network.output(problem.batch.x), output) < ROUNDING[torch.float64]
+
+
+def test_no_array_of_nodes_times_examples_is_made(monkeypatch):
+    """With N·M elements far above the budget no temporary exceeds it."""
+    problem = make_problem(M=1000, N=3000, d=4)
+    monkeypatch.setattr(mfnet.network, "CHUNK_ELEMENTS", 20_000)
+    largest = 0
+
+    class Watch(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            nonlocal largest
+            result = func(*args, **(kwargs or {}))
+            if isinstance(result, torch.Tensor):
+                largest = max(largest, result.numel())
+            return result
+
+    with Watch():
+        drive(problem.network, problem.batch, margin_loss("hinge"), ALPHA)
+    assert 0 < largest <= 20_000
+
+
+def test_margins_are_of_the_excess():
+    problem = make_problem(moved=True)
+    _, margins = drive(problem.network, problem.batch, margin_loss("hinge"), ALPHA)
+    expected = ALPHA * problem.batch.y * problem.network.excess(problem.batch.x)
+    assert relative(margins, expected.detach()) < ROUNDING[torch.float64]
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses_are_the_theorys(name):
+    """Network and theory have written the same loss each for itself."""
+    m = torch.linspace(-4.0, 4.0, 101, dtype=torch.float64)
+    for h in (0.5, 1.0):
+        value = THEORY_LOSSES[name].value(m.numpy(), h)
+        torch.testing.assert_close(margin_loss(name, h)(m), torch.from_numpy(value))
+        torch.testing.assert_close(margin_loss(name, h).force(m), torch.from_numpy(THEORY_LOSSES[name].force(m.numpy(), h)))
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activations_are_the_theorys(name):
+    z = torch.linspace(-6.0, 6.0, 101, dtype=torch.float64)
+    theory = THEORY_ACTIVATIONS[name]
+    expected = theory.odd_slope * z.numpy() + theory.even(z.numpy())
+    torch.testing.assert_close(ACTIVATIONS[name].value(z), torch.from_numpy(expected))
+    assert ACTIVATIONS[name].homogeneous == (theory.kink is not None)
+
+
+def test_there_are_the_same_losses_and_activations_on_both_sides():
+    assert set(LOSSES) == set(THEORY_LOSSES)
+    assert set(ACTIVATIONS) == set(THEORY_ACTIVATIONS)
