@@ -46,7 +46,7 @@ ACTIVATIONS: dict[str, Activation] = {
         Activation(
             "leaky_relu",
             lambda z: functional.leaky_relu(z, LEAKY_SLOPE),
-            lambda z: torch.where(z > 0, 1.0, LEAKY_SLOPE).to(z.dtype),
+            lambda z: LEAKY_SLOPE + (1.0 - LEAKY_SLOPE) * (z > 0).to(z.dtype),
             homogeneous=True,
         ),
         Activation("linear", lambda z: z, torch.ones_like, homogeneous=True),

@@ -16,15 +16,13 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
-from numpy.typing import ArrayLike
 
 from mfnet.theory import clock
 from mfnet.theory.activations import ACTIVATIONS
+from mfnet.theory.arrays import Array, Numbers, Values
 from mfnet.theory.losses import LOSSES
 from mfnet.theory.overlay import Curve, Nodes, Theory
 from mfnet.theory.projections import ProjectionLaw, projection_law
-
-Array = np.ndarray
 
 
 @dataclass(frozen=True)
@@ -84,12 +82,12 @@ class MeanField(Theory):
         """c in σ(z) − σ(−z) = 2cz."""
         return ACTIVATIONS[self.activation].odd_slope
 
-    def threshold(self, slope: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    def threshold(self, slope: Values) -> Values:
         """z_c = h/(αs): examples with ŵ*·x y < z_c are unsatisfied (eq. 12)."""
         with np.errstate(divide="ignore"):
             return self.h / (self.alpha * np.asarray(slope, dtype=float))
 
-    def slope(self, cosh: Float[Array, "*n"], sinh: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    def slope(self, cosh: Values, sinh: Values) -> Values:
         """s in F(x) = s ŵ*·x (eq. 11), from the coefficients of the nodes' hyperbola."""
         return 2.0 * self.odd_slope * cosh * sinh / math.sqrt(self.d)
 
@@ -121,22 +119,22 @@ class MeanField(Theory):
         speed = self.odd_slope * self.law.m1 / (self.alpha * math.sqrt(self.d))
         return float(self.gamma_sat(np.asarray(self.law.m1))) / speed
 
-    def gamma_sat(self, x_par: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    def gamma_sat(self, x_par: Values) -> Values:
         """γ at which an example with projection |ŵ*·x| = x_par becomes satisfied (eq. 12)."""
         with np.errstate(divide="ignore"):
             ratio = self.h * math.sqrt(self.d) / (self.alpha * self.odd_slope * np.abs(x_par))
         return 0.5 * np.arcsinh(ratio)
 
-    def time_of(self, gamma: ArrayLike) -> Float[Array, "*n"]:
+    def time_of(self, gamma: Numbers) -> Values:
         """The time at which γ(t) passes ``gamma``: the inverse of ``solve(t).gamma``; inf where it never does."""
         values = np.asarray(gamma, dtype=float)
         return clock.time_at(self.rate, values.ravel()).reshape(values.shape)
 
-    def t_sat(self, x_par: ArrayLike) -> Float[Array, "*n"]:
+    def t_sat(self, x_par: Numbers) -> Values:
         """The time at which a rightly labelled example with projection x_par is satisfied (Fig. 1d)."""
         return self.time_of(self.gamma_sat(np.asarray(x_par, dtype=float)))
 
-    def solve(self, t: ArrayLike) -> MeanFieldSolution:
+    def solve(self, t: Numbers) -> MeanFieldSolution:
         """The state at the times ``t``; inf is allowed for a flow.
 
         With ``dt`` the steps land on every time: an interval is divided into equal steps no longer than dt.
@@ -262,7 +260,7 @@ class MeanFieldSolution:
         """F(x) = s ŵ*·x (eq. 11)."""
         return self.slope[:, None] * x_par
 
-    def density(self, a: Float[Array, "*n"], w_par: Float[Array, "*n"], k: int = -1) -> Float[Array, "*n"]:
+    def density(self, a: Values, w_par: Values, k: int = -1) -> Values:
         """Density of (a, w∥) over the nodes at ``t[k]``: normal, widened along a = w∥, narrowed across (eq. 5, 10)."""
         grow, shrink = self.cosh[k] + self.sinh[k], self.cosh[k] - self.sinh[k]
         along, across = (a + w_par) / grow, (a - w_par) / shrink

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy import special, stats
 
-Array = np.ndarray
+from mfnet.theory.arrays import Array, Values
 
 _GAUSS_X, _GAUSS_W = np.polynomial.legendre.leggauss(16)
 
@@ -55,11 +55,11 @@ class ProjectionLaw(ABC):
         """Density of |ŵ*·x| at 0+, which sets every late-time law."""
 
     @abstractmethod
-    def cdf(self, z: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    def cdf(self, z: Values) -> Values:
         """``P(ζ < z)`` for z ≥ 0."""
 
     @abstractmethod
-    def mean_below(self, z: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    def mean_below(self, z: Values) -> Values:
         """``⟨ζ 1[ζ < z]⟩`` for z ≥ 0."""
 
     @abstractmethod
@@ -67,7 +67,7 @@ class ProjectionLaw(ABC):
         """Nodes and weights that average functions of |ŵ*·x| which vary, or have a kink, at ``scale``."""
 
     @abstractmethod
-    def perp_sq(self, x_par: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    def perp_sq(self, x_par: Values) -> Values:
         """Mean of |x⊥|² given |ŵ*·x|: the part of the input that only a finite network feels."""
 
     def expect(self, f: Callable[[Array], Array], scale: float) -> float:
@@ -79,8 +79,8 @@ class ProjectionLaw(ABC):
 class Normal(ProjectionLaw):
     """Normal inputs of unit variance in each of ``d`` dimensions (eq. 13).
 
-    >>> round(float(Normal(100).mean_below(np.array(1.0))), 6)
-    0.313938
+    >>> round(float(Normal(100).mean_below(1.0)), 6)
+    0.313943
     """
 
     m1 = math.sqrt(2.0 / math.pi)
@@ -89,17 +89,17 @@ class Normal(ProjectionLaw):
     def __init__(self, d: int):
         self.d = d
 
-    def cdf(self, z: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    def cdf(self, z: Values) -> Values:
         return special.erf(z / math.sqrt(2.0))
 
-    def mean_below(self, z: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    def mean_below(self, z: Values) -> Values:
         return -self.m1 * np.expm1(-np.square(z) / 2.0)
 
     def quadrature(self, scale: float) -> tuple[Float[Array, " q"], Float[Array, " q"]]:
         z, weight = _panels(_edges(scale, 10.0))
         return z, weight * self.density_at_zero * np.exp(-np.square(z) / 2.0)
 
-    def perp_sq(self, x_par: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    def perp_sq(self, x_par: Values) -> Values:
         return np.full_like(x_par, self.d - 1.0)
 
 
@@ -118,13 +118,13 @@ class Sphere(ProjectionLaw):
     def density_at_zero(self) -> float:
         return (self.d - 1.0) * self.m1 / self.radius**2
 
-    def _cosine(self, z: Array) -> Array:
+    def _cosine(self, z: Values) -> Values:
         return np.minimum(np.asarray(z) / self.radius, 1.0)
 
-    def cdf(self, z: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    def cdf(self, z: Values) -> Values:
         return special.betainc(0.5, (self.d - 1.0) / 2.0, self._cosine(z) ** 2)
 
-    def mean_below(self, z: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    def mean_below(self, z: Values) -> Values:
         # ⟨cos θ 1[cos θ < u]⟩ ∝ 1 − (1 − u²)^((d−1)/2), in logarithms so that small u keeps its digits
         with np.errstate(divide="ignore"):
             return -self.m1 * np.expm1((self.d - 1.0) / 2.0 * np.log1p(-(self._cosine(z) ** 2)))
@@ -136,7 +136,7 @@ class Sphere(ProjectionLaw):
         density = self.density_at_zero * self.radius * np.exp((self.d - 2.0) * np.log(np.cos(phi)))
         return self.radius * np.sin(phi), weight * density
 
-    def perp_sq(self, x_par: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    def perp_sq(self, x_par: Values) -> Values:
         return np.maximum(self.radius**2 - np.square(x_par), 0.0)
 
 
@@ -157,7 +157,7 @@ class Radial(ProjectionLaw):
         self.weights: Array = weight[keep] / weight[keep].sum()
         self.spheres = [Sphere(d, float(value)) for value in r[keep]]
 
-    def _mix(self, values: list[Array]) -> Array:
+    def _mix(self, values: list[Values]) -> Values:
         return np.tensordot(self.weights, np.stack(values), axes=1)
 
     @cached_property
@@ -168,10 +168,10 @@ class Radial(ProjectionLaw):
     def density_at_zero(self) -> float:
         return float(self.weights @ [sphere.density_at_zero for sphere in self.spheres])
 
-    def cdf(self, z: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    def cdf(self, z: Values) -> Values:
         return self._mix([sphere.cdf(z) for sphere in self.spheres])
 
-    def mean_below(self, z: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    def mean_below(self, z: Values) -> Values:
         return self._mix([sphere.mean_below(z) for sphere in self.spheres])
 
     def quadrature(self, scale: float) -> tuple[Float[Array, " q"], Float[Array, " q"]]:
@@ -180,7 +180,7 @@ class Radial(ProjectionLaw):
         weights = np.concatenate([p * w for p, (_, w) in zip(self.weights, parts, strict=True)])
         return nodes, weights
 
-    def perp_sq(self, x_par: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    def perp_sq(self, x_par: Values) -> Values:
         # P(r | x∥) ∝ P(r) · density of r cos θ at x∥
         power = (self.d - 3.0) / 2.0
         r = np.array([sphere.radius for sphere in self.spheres]).reshape(-1, *([1] * np.ndim(x_par)))
@@ -206,16 +206,16 @@ class LabelNoise(ProjectionLaw):
     def density_at_zero(self) -> float:
         return self.clean.density_at_zero
 
-    def cdf(self, z: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    def cdf(self, z: Values) -> Values:
         return (1.0 - self.flip) * self.clean.cdf(z) + self.flip
 
-    def mean_below(self, z: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    def mean_below(self, z: Values) -> Values:
         return (1.0 - self.flip) * self.clean.mean_below(z) - self.flip * self.m1
 
     def quadrature(self, scale: float) -> tuple[Float[Array, " q"], Float[Array, " q"]]:
         return self.clean.quadrature(scale)
 
-    def perp_sq(self, x_par: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    def perp_sq(self, x_par: Values) -> Values:
         return self.clean.perp_sq(x_par)
 
     def expect(self, f: Callable[[Array], Array], scale: float) -> float:

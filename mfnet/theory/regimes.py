@@ -7,12 +7,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
-from numpy.typing import ArrayLike
 
 from mfnet.theory import clock
+from mfnet.theory.arrays import Array, Numbers, Values
 from mfnet.theory.mean_field import MeanField
-
-Array = np.ndarray
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,7 @@ class LazySolution:
         return self.gamma_tilde[:, None] * w_par0, self.gamma_tilde[:, None] * a0
 
 
-def lazy_limit(model: MeanField, t: ArrayLike) -> LazySolution:
+def lazy_limit(model: MeanField, t: Numbers) -> LazySolution:
     """The limit α → ∞ of ``model`` at fixed γ̃ = αγ (eq. 15); its own α does not enter.
 
     Raises:
@@ -72,26 +70,26 @@ class AsymptoticLaws:
     def _rate0(self) -> float:
         return self.model.odd_slope * self.model.law.m1 / math.sqrt(self.model.d)
 
-    def gamma_early(self, t: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    def gamma_early(self, t: Values) -> Values:
         """γ = c m₁ t/(α√d), both regimes (I₀ = c m₁ for normal data)."""
         return self._rate0() * np.asarray(t) / self.model.alpha
 
-    def gamma_late_rich(self, t: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    def gamma_late_rich(self, t: Values) -> Values:
         """γ = ¼ ln(8 p₀ h²√d t/(c α³)); for ReLU and normal data ¼ ln(32 I₀ h²√d t/α³)."""
         m = self.model
         return 0.25 * np.log(8.0 * m.law.density_at_zero * m.h**2 * math.sqrt(m.d) * t / (m.odd_slope * m.alpha**3))
 
-    def unsatisfied_late_rich(self, t: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    def unsatisfied_late_rich(self, t: Values) -> Values:
         """n_u = p₀ z_c ∝ t^{−1/2}, independent of h."""
         m = self.model
         return np.sqrt(m.law.density_at_zero * m.alpha * math.sqrt(m.d) / (2.0 * m.odd_slope * np.asarray(t)))
 
-    def gamma_tilde_late_lazy(self, t: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    def gamma_tilde_late_lazy(self, t: Values) -> Values:
         """γ̃ = (3 p₀ h²√d t/(8c))^{1/3}; for ReLU and normal data (3/2 · I₀ h²√d t)^{1/3}."""
         m = self.model
         return np.cbrt(3.0 * m.law.density_at_zero * m.h**2 * math.sqrt(m.d) * t / (8.0 * m.odd_slope))
 
-    def unsatisfied_late_lazy(self, t: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    def unsatisfied_late_lazy(self, t: Values) -> Values:
         """n_u = p₀ z_c ∝ t^{−1/3}."""
         m = self.model
         z_c = m.h * math.sqrt(m.d) / (2.0 * m.odd_slope * self.gamma_tilde_late_lazy(t))

@@ -1,0 +1,37 @@
+"""The wheel holds everything that the command needs; so does the editable install, from another directory."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def predict(cwd, **environment):
+    command = [sys.executable, "-m", "mfnet", "predict", "experiment=lazy", "hydra.run.dir=p"]
+    done = subprocess.run(
+        command, cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert (cwd / "p" / "history.csv").exists()
+
+
+def test_the_editable_install_works_elsewhere(tmp_path):
+    predict(tmp_path)
+
+
+def test_the_wheel_works_elsewhere(tmp_path):
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", str(tmp_path)]
+    subprocess.run([*build, str(ROOT)], check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    unpacked = tmp_path / "site"
+    zipfile.ZipFile(wheel).extractall(unpacked)
+    (tmp_path / "elsewhere").mkdir()
+    predict(tmp_path / "elsewhere", PYTHONPATH=str(unpacked))
+    code = "import mfnet, sys; sys.exit(not mfnet.__file__.startswith(sys.argv[1]))"
+    environment = {**os.environ, "PYTHONPATH": str(unpacked)}
+    assert subprocess.run([sys.executable, "-c", code, str(unpacked)], env=environment, check=False).returncode == 0
