@@ -34,4 +34,4 @@ def test_the_wheel_works_elsewhere(tmp_path):
     predict(tmp_path / "elsewhere", PYTHONPATH=str(unpacked))
     code = "import mfnet, sys; sys.exit(not mfnet.__file__.startswith(sys.argv[1]))"
     environment = {**os.environ, "PYTHONPATH": str(unpacked)}
-    assert subprocess.run([sys.executable, "-c", code, str(unpacked)], env=environment, check=False).returncode == 0
+    subprocess.run([sys.executable, "-c", code, str(unpacked)], cwd=tmp_path, env=environment, check=True)

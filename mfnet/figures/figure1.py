@@ -30,6 +30,9 @@ def draw(directory: RunDirectory) -> Path:
         for axes, letter in zip(panels, "abcd", strict=True):
             style.log_time(axes, history["t"][1], history["t"][-1])
             axes.set_title(letter, loc="left", fontweight="bold", fontsize=15)
+        reached = examples["t_sat"][np.isfinite(examples["t_sat"]) & (examples["t_sat"] > 0.0)]
+        if len(reached) > 0 and reached.min() < history["t"][-1]:
+            panels[3].set_xlim(reached.min() / 1.5, history["t"][-1])
     return path
 
 
@@ -61,8 +64,9 @@ def _clock(axes: Axes, history: Arrays) -> None:
             axes.fill_between(t, *band, color=style.THEORY, alpha=0.2, linewidth=0, label=r"$\pm\sigma$ (finite $M$)")
         axes.plot(t[1:], theory[1] * t[1:] / t[1], ":", color=style.GUIDE, label=r"$\propto t$")
         if theory[-1] > 1.0:
-            slope = theory[-1] + np.log(t[1:] / t[-1]) / 4.0
-            axes.plot(t[1:], slope, "--", color=style.GUIDE, label=r"$\frac{1}{4}\ln t$")
+            late = t > t[-1] / 100.0
+            slope = theory[-1] + np.log(t[late] / t[-1]) / 4.0
+            axes.plot(t[late], slope, "--", color=style.GUIDE, label=r"$\frac{1}{4}\ln t$")
         axes.set_ylim(0.0, 1.1 * max(theory.max(), gamma.max()))
     axes.legend(loc="upper left")
 

@@ -151,39 +151,38 @@ class Radial(ProjectionLaw):
     def __init__(self, d: int, radius: stats.distributions.rv_frozen):
         self.d, self.radius = d, radius
         lower, upper = max(float(radius.ppf(1e-15)), 0.0), float(radius.isf(1e-15))
-        r, weight = _panels(np.linspace(lower, upper, 13))
+        r, weight = _panels(np.linspace(lower, upper, 9))
         weight = weight * radius.pdf(r)
         keep = weight > 1e-18 * weight.max()
+        self.r: Array = r[keep]
         self.weights: Array = weight[keep] / weight[keep].sum()
-        self.spheres = [Sphere(d, float(value)) for value in r[keep]]
-
-    def _mix(self, values: list[Values]) -> Values:
-        return np.tensordot(self.weights, np.stack(values), axes=1)
+        self.unit = Sphere(d)
 
     @cached_property
     def m1(self) -> float:
-        return float(self.weights @ [sphere.m1 for sphere in self.spheres])
+        return float(self.weights @ self.r) * self.unit.m1
 
     @cached_property
     def density_at_zero(self) -> float:
-        return float(self.weights @ [sphere.density_at_zero for sphere in self.spheres])
+        return float(self.weights @ (1.0 / self.r)) * self.unit.density_at_zero
 
     def cdf(self, z: Values) -> Values:
-        return self._mix([sphere.cdf(z) for sphere in self.spheres])
+        return np.tensordot(self.weights, self.unit.cdf(np.multiply.outer(1.0 / self.r, z)), axes=1)
 
     def mean_below(self, z: Values) -> Values:
-        return self._mix([sphere.mean_below(z) for sphere in self.spheres])
+        below = self.unit.mean_below(np.multiply.outer(1.0 / self.r, z))
+        return np.tensordot(self.weights * self.r, below, axes=1)
 
     def quadrature(self, scale: float) -> tuple[Float[Array, " q"], Float[Array, " q"]]:
-        parts = [sphere.quadrature(scale) for sphere in self.spheres]
-        nodes = np.concatenate([z for z, _ in parts])
+        parts = [self.unit.quadrature(scale / r) for r in self.r]
+        nodes = np.concatenate([r * z for r, (z, _) in zip(self.r, parts, strict=True)])
         weights = np.concatenate([p * w for p, (_, w) in zip(self.weights, parts, strict=True)])
         return nodes, weights
 
     def perp_sq(self, x_par: Values) -> Values:
         # P(r | x∥) ∝ P(r) · density of r cos θ at x∥
         power = (self.d - 3.0) / 2.0
-        r = np.array([sphere.radius for sphere in self.spheres]).reshape(-1, *([1] * np.ndim(x_par)))
+        r = self.r.reshape(-1, *([1] * np.ndim(x_par)))
         prior = self.weights.reshape(r.shape)
         inside = np.maximum(1.0 - np.square(x_par / r), 0.0)
         posterior = prior / r * np.where(inside > 0.0, inside, np.inf if power < 0 else 0.0) ** power
