@@ -151,7 +151,7 @@ class Radial(ProjectionLaw):
     def __init__(self, d: int, radius: stats.distributions.rv_frozen):
         self.d, self.radius = d, radius
         lower, upper = max(float(radius.ppf(1e-15)), 0.0), float(radius.isf(1e-15))
-        r, weight = _panels(np.linspace(lower, upper, 9))
+        r, weight = _panels(np.linspace(lower, upper, 13))
         weight = weight * radius.pdf(r)
         keep = weight > 1e-18 * weight.max()
         self.r: Array = r[keep]
