@@ -18,12 +18,23 @@ LEAKY_SLOPE = 0.01
 
 @dataclass(frozen=True)
 class Activation:
-    """σ, σ′, and whether σ is positively homogeneous, σ(z) = z σ′(z): then the nodes have a drive (`mfnet.drive`)."""
+    """σ and σ′.
+
+    A positively homogeneous σ(z) = zσ′(z), whose nodes have a drive (`mfnet.drive`), also comes in place: ``value_``
+    and then ``derivative_`` of what ``value_`` left, which has the sign of z. The large arrays of a pass over
+    the examples are then written once.
+    """
 
     name: str
     value: Function
     derivative: Function
-    homogeneous: bool
+    value_: Function | None = None
+    derivative_: Function | None = None
+
+    @property
+    def homogeneous(self) -> bool:
+        """Whether σ is positively homogeneous."""
+        return self.value_ is not None
 
 
 def _normal_cdf(z: Tensor) -> Tensor:
@@ -42,16 +53,17 @@ def _silu_derivative(z: Tensor) -> Tensor:
 ACTIVATIONS: dict[str, Activation] = {
     activation.name: activation
     for activation in (
-        Activation("relu", torch.relu, lambda z: (z > 0).to(z.dtype), homogeneous=True),
+        Activation("relu", torch.relu, lambda z: (z > 0).to(z.dtype), torch.relu_, lambda s: s.sign_()),
         Activation(
             "leaky_relu",
             lambda z: functional.leaky_relu(z, LEAKY_SLOPE),
             lambda z: LEAKY_SLOPE + (1.0 - LEAKY_SLOPE) * (z > 0).to(z.dtype),
-            homogeneous=True,
+            lambda z: functional.leaky_relu_(z, LEAKY_SLOPE),
+            lambda s: s.gt_(0.0).mul_(1.0 - LEAKY_SLOPE).add_(LEAKY_SLOPE),
         ),
-        Activation("linear", lambda z: z, torch.ones_like, homogeneous=True),
-        Activation("gelu", functional.gelu, _gelu_derivative, homogeneous=False),
-        Activation("silu", functional.silu, _silu_derivative, homogeneous=False),
-        Activation("softplus", functional.softplus, torch.sigmoid, homogeneous=False),
+        Activation("linear", lambda z: z, torch.ones_like, lambda z: z, lambda s: s.fill_(1.0)),
+        Activation("gelu", functional.gelu, _gelu_derivative),
+        Activation("silu", functional.silu, _silu_derivative),
+        Activation("softplus", functional.softplus, torch.sigmoid),
     )
 }

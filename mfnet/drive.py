@@ -1,14 +1,16 @@
-"""The closed form of the equations of motion (6, 7), in one streaming pass over the examples.
+"""The closed form of the equations of motion (6, 7), streamed over tiles of nodes and examples.
 
 ``ȧ_i = (1/α)⟨φ y σ(z_i)⟩`` and ``ẇ_i = (a_i/(α√d))⟨φ y σ′(z_i) x⟩``. A positively homogeneous activation needs
 only the drive ``B_i = (1/(α√d))⟨φ y σ′(z_i) x⟩``: then ``ȧ_i = w_i·B_i`` and ``ẇ_i = a_i B_i``.
 No array of N × M elements exists at any time, and examples without a force cost nothing but their output.
+
+`drive` and `velocity` take the forces from the present margins; `forced_drive` and `forced_velocity` are given
+them, as a flow needs that averages forces over a step. Their cost is two matrix products of N × M × d.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -16,7 +18,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mfnet.losses import MarginLoss
-from mfnet.network import MeanFieldNetwork, row_chunks
+from mfnet.network import TILE_NODES, MeanFieldNetwork
+from mfnet.products import product
 
 
 class Batch(NamedTuple):
@@ -43,51 +46,131 @@ class Velocity(NamedTuple):
 
 
 @torch.no_grad()
+def margins_of(network: MeanFieldNetwork, batch: Batch, alpha: float) -> Float[Tensor, " N"]:
+    """m = αyF of every example."""
+    return network.output(batch.x).sub_(batch.f0).mul_(batch.y).mul_(alpha)
+
+
+@torch.no_grad()
 def drive(network: MeanFieldNetwork, batch: Batch, loss: MarginLoss, alpha: float) -> Drive:
-    """The drive of every node.
+    """The drive of every node of a homogeneous network under the forces of the present margins.
 
     Raises:
         ValueError: If the activation is not positively homogeneous.
     """
-    activation = network.activation
-    if not activation.homogeneous:
-        raise ValueError(f"{activation.name} is not positively homogeneous: its nodes have a velocity, but no drive")
-    margins = torch.empty_like(batch.y)
-    b = torch.zeros_like(network.w)
-    for z, force, x in _forced_rows(network, batch, loss, alpha, margins):
-        b.addmm_(activation.derivative(z).T, x * force[:, None])
-    return Drive(b.mul_(1.0 / (alpha * math.sqrt(network.d) * len(batch.y))), margins)
+    _require_homogeneous(network)
+    _, b, margins = _under_present_forces(network, batch, loss, alpha)
+    return Drive(b, margins)
 
 
 @torch.no_grad()
 def velocity(network: MeanFieldNetwork, batch: Batch, loss: MarginLoss, alpha: float) -> Velocity:
-    """The velocity of every node, for any activation."""
-    activation = network.activation
-    if activation.homogeneous:
-        b, margins = drive(network, batch, loss, alpha)
-        return Velocity((network.w * b).sum(dim=1), network.a[:, None] * b, margins)
-    margins = torch.empty_like(batch.y)
-    a, w = torch.zeros_like(network.a), torch.zeros_like(network.w)
-    for z, force, x in _forced_rows(network, batch, loss, alpha, margins):
-        a.addmv_(activation.value(z).T, force)
-        w.addmm_(activation.derivative(z).T, x * force[:, None])
-    scale = 1.0 / (alpha * len(batch.y))
-    return Velocity(a.mul_(scale), w.mul_(network.a[:, None] * (scale / math.sqrt(network.d))), margins)
+    """The velocity of every node under the forces of the present margins, for any activation."""
+    a, w, margins = _under_present_forces(network, batch, loss, alpha)
+    return Velocity(*_velocity(network, a, w), margins)
 
 
-def _forced_rows(
-    network: MeanFieldNetwork, batch: Batch, loss: MarginLoss, alpha: float, margins: Float[Tensor, " N"]
-) -> Iterator[tuple[Float[Tensor, "r M"], Float[Tensor, " r"], Float[Tensor, "r d"]]]:
-    """Preactivations z, signed force φy and inputs of the rows that have a force; fills ``margins`` on the way."""
-    scaled_w = (network.w / math.sqrt(network.d)).T
-    for rows in row_chunks(len(batch.y), network.M):
-        x, y = batch.x[rows], batch.y[rows]
-        z = x @ scaled_w
-        output = network.activation.value(z) @ network.a / network.M
-        margins[rows] = alpha * y * (output - batch.f0[rows])
-        force = loss.force(margins[rows]) * y
+@torch.no_grad()
+def forced_drive(
+    network: MeanFieldNetwork, x: Float[Tensor, "n d"], force: Float[Tensor, " n"], alpha: float, N: int
+) -> Float[Tensor, "M d"]:
+    """The drive of every node under given forces.
+
+    Args:
+        network: The network, homogeneous.
+        x: Inputs of the examples that have a force.
+        force: Their signed forces φy.
+        alpha: Scale α.
+        N: Number of all examples, with or without a force.
+
+    Raises:
+        ValueError: If the activation is not positively homogeneous.
+    """
+    _require_homogeneous(network)
+    return _scaled(network, *_sums(network, x, force), alpha, N)[1]
+
+
+@torch.no_grad()
+def forced_velocity(
+    network: MeanFieldNetwork, x: Float[Tensor, "n d"], force: Float[Tensor, " n"], alpha: float, N: int
+) -> tuple[Float[Tensor, " M"], Float[Tensor, "M d"]]:
+    """(ȧ, ẇ) under given forces, for any activation; the arguments of `forced_drive`."""
+    return _velocity(network, *_scaled(network, *_sums(network, x, force), alpha, N))
+
+
+def _require_homogeneous(network: MeanFieldNetwork) -> None:
+    if not network.activation.homogeneous:
+        raise ValueError(
+            f"{network.activation.name} is not positively homogeneous: its nodes have a velocity, but no drive"
+        )
+
+
+def _under_present_forces(
+    network: MeanFieldNetwork, batch: Batch, loss: MarginLoss, alpha: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The scaled sums and the margins; in one pass where a tile holds all nodes, so that z is computed once."""
+    N = len(batch.y)
+    if len(network.a) > TILE_NODES[network.a.device.type] or network.processes.divide == "nodes":
+        margins = margins_of(network, batch, alpha)
+        force = loss.force(margins) * batch.y
         forced = force.nonzero().squeeze(1)
-        if len(forced) == len(force):
-            yield z, force, x
-        elif len(forced) > 0:
-            yield z[forced], force[forced], x[forced]
+        return *_scaled(network, *_sums(network, batch.x[forced], force[forced]), alpha, N), margins
+    margins, everyone = torch.empty_like(batch.y), slice(0, len(network.a))
+    a, w = torch.zeros_like(network.a), torch.zeros_like(network.w)
+    for rows in network.row_tiles(N):
+        x, y = batch.x[rows], batch.y[rows]
+        z = network.preactivations(network.w, x)
+        s = network.activations(z)
+        margins[rows] = alpha * y * (network.a @ s / network.M - batch.f0[rows])
+        force = loss.force(margins[rows]) * y
+        if force.device.type == "cpu" and 2 * len(forced := force.nonzero().squeeze(1)) < len(force):
+            _add(network, everyone, x[forced], force[forced], a, w)  # cheaper than the rest of the tile
+        else:
+            _add(network, everyone, x, force, a, w, z, s)
+    return *_scaled(network, a, w, alpha, N), margins
+
+
+def _sums(network: MeanFieldNetwork, x: Tensor, force: Tensor) -> tuple[Tensor, Tensor]:
+    """Σ φyσ(z_i) (zero for homogeneous activations, which need it not) and Σ φyσ′(z_i)x over the given rows."""
+    a, w = torch.zeros_like(network.a), torch.zeros_like(network.w)
+    for nodes in network.node_tiles():
+        for rows in network.row_tiles(len(x)):
+            _add(network, nodes, x[rows], force[rows], a, w)
+    return a, w
+
+
+def _add(
+    network: MeanFieldNetwork,
+    nodes: slice,
+    x: Tensor,
+    force: Tensor,
+    a: Tensor,
+    w: Tensor,
+    z: Tensor | None = None,
+    s: Tensor | None = None,
+) -> None:
+    """Adds the sums over one tile to ``a`` and ``w``; z and s = σ(z) are overwritten if they are given."""
+    activation = network.activation
+    if z is None or s is None:
+        z = network.preactivations(network.w[nodes], x)
+        s = network.activations(z)
+    if activation.derivative_:
+        gate = activation.derivative_(s)
+    else:
+        a[nodes] += s @ force
+        gate = activation.derivative(z)
+    w[nodes] += product(gate, (x * force[:, None]).T, network.precision)
+
+
+def _scaled(network: MeanFieldNetwork, a: Tensor, w: Tensor, alpha: float, N: int) -> tuple[Tensor, Tensor]:
+    """Averages over the examples from sums over those of this process."""
+    sums = [network.processes.sum_rows(part) for part in (a, w)]
+    N = network.processes.count_rows(N)
+    return sums[0].div_(alpha * N), sums[1].div_(alpha * math.sqrt(network.d) * N)
+
+
+def _velocity(network: MeanFieldNetwork, a: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
+    """(ȧ, ẇ) from the scaled sums."""
+    if network.activation.homogeneous:
+        return (network.w * w).sum(dim=1), network.a[:, None] * w
+    return a, network.a[:, None] * w

@@ -58,11 +58,14 @@ def test_only_homogeneous_nodes_have_a_drive():
         drive(problem.network, problem.batch, margin_loss("hinge"), ALPHA)
 
 
-def test_streaming_in_small_chunks_changes_nothing(monkeypatch):
+@pytest.mark.parametrize("nodes", [30, 11])
+def test_streaming_in_small_tiles_changes_nothing(nodes, monkeypatch):
+    """With all nodes in a tile (one pass), and with several tiles of them (outputs first)."""
     problem = make_problem(moved=True)
     whole = drive(problem.network, problem.batch, margin_loss("hinge"), ALPHA)
     output = problem.network.output(problem.batch.x)
-    monkeypatch.setattr(mfnet.network, "CHUNK_ELEMENTS", 7 * problem.network.M)
+    monkeypatch.setitem(mfnet.network.TILE_NODES, "cpu", nodes)
+    monkeypatch.setitem(mfnet.network.TILE_ELEMENTS, "cpu", 7 * nodes)
     chunked = drive(problem.network, problem.batch, margin_loss("hinge"), ALPHA)
     assert relative(chunked.b, whole.b) < ROUNDING[torch.float64]
     assert relative(chunked.margins, whole.margins) < ROUNDING[torch.float64]
@@ -72,7 +75,7 @@ def test_streaming_in_small_chunks_changes_nothing(monkeypatch):
 def test_no_array_of_nodes_times_examples_is_made(monkeypatch):
     """With N·M elements far above the budget no temporary exceeds it."""
     problem = make_problem(M=1000, N=3000, d=4)
-    monkeypatch.setattr(mfnet.network, "CHUNK_ELEMENTS", 20_000)
+    monkeypatch.setitem(mfnet.network.TILE_ELEMENTS, "cpu", 20_000)
     largest = 0
 
     class Watch(torch.utils._python_dispatch.TorchDispatchMode):
