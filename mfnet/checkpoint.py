@@ -18,7 +18,10 @@ from mfnet.validation import InvalidSettingError
 _KEY = "mfnet"
 
 #: Parts of the config that may differ when a run goes on: they do not change what is computed at a given time.
-_FREE = ("ckpt", "schedule", "trainer", "theory", "callbacks")
+_FREE = ("ckpt", "schedule", "trainer", "theory", "callbacks", "stop")
+
+#: Ends after which a run cannot go on.
+_FINAL = ("all_satisfied", "diverged", "step_too_small")
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ class Checkpoint:
         Raises:
             InvalidSettingError: If the run has ended, or ``config`` differs in what is computed.
         """
-        if self.stop_reason not in (None, "t_max", "interrupted"):
+        if self.stop_reason in _FINAL or str(self.stop_reason).startswith("error"):
             raise InvalidSettingError(
                 "ckpt", self.path, f"this run has ended ({self.stop_reason}) at t={self.times[-1]:g}"
             )

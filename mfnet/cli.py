@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 
 CONFIG_MODULE, CONFIG_NAME = "mfnet.conf", "train"
 
+#: What Hydra is told in every process of a run but the first.
+WITHOUT_A_TRACE = ["hydra.run.dir=.", "hydra.output_subdir=null", "hydra/job_logging=none"]
+
 HELP = f"""\
 mfnet {mfnet.__version__}: wide single-hidden-layer networks, trained beside their mean-field theory
 
@@ -79,7 +82,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                 overrides = _with_checkpoint(overrides, multirun=multirun)
             _check(command, overrides, multirun=multirun)
         except SettingError as error:
-            return _fail(str(error))
+            return _fail(str(error)) if _rank() == 0 else 2
+    if command == "train" and _rank() > 0:
+        overrides += WITHOUT_A_TRACE
     sys.argv = [f"mfnet {command}", *options, *overrides]
     hydra.main(config_path=f"pkg://{CONFIG_MODULE}", config_name=CONFIG_NAME, version_base="1.3")(COMMANDS[command])()
     return 0
@@ -107,8 +112,11 @@ def _check(command: str, overrides: list[str], *, multirun: bool) -> None:
             validate(config)
             _check_targets(config, ("mean_field", "schedule", "theory") if command == "predict" else tuple(config))
             if command == "train":
+                _check_devices(config, multirun=multirun)
+            if _rank() > 0:
+                continue
+            if command == "train":
                 validate_memory(config)
-                _check_device(config)
             if number == 0 and config["ckpt"] is None:
                 key = "hydra.sweep.dir" if multirun else "hydra.run.dir"
                 validate_directory(key, OmegaConf.select(composed, key))
@@ -171,27 +179,42 @@ def _check_targets(config: Any, groups: Iterable[str], prefix: str = "") -> None
         group, key = config[name], f"{prefix}{name}"
         if not isinstance(group, dict):
             continue
-        if key in ("mean_field", "data", "flow", "theory", "schedule") and "_target_" not in group:
+        if key in ("mean_field", "data", "flow", "theory", "schedule", "stop") and "_target_" not in group:
             raise InvalidSettingError(key, group, "needs a _target_, the class that it configures")
         if (target := group.get("_target_")) is not None:
             try:
-                parameters = inspect.signature(pkgutil.resolve_name(target)).parameters
+                resolved = pkgutil.resolve_name(target)
+                parameters = inspect.signature(resolved).parameters
             except (ImportError, ValueError, TypeError, AttributeError) as error:
                 raise InvalidSettingError(f"{key}._target_", target, str(error)) from None
-            if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+            passed_on = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+            keywords = getattr(resolved, "KEYWORDS", None)  # those that are passed on, where a class says so
+            if keywords or not passed_on:
                 for setting in group:
-                    if not setting.startswith("_") and setting not in parameters:
+                    if not setting.startswith("_") and setting not in {*parameters, *(keywords or ())}:
                         raise InvalidSettingError(
                             f"{key}.{setting}", group[setting], f"{group['_target_']} does not take it"
                         )
         _check_targets(group, group, f"{key}.")
 
 
-def _check_device(config: Mapping[str, Any]) -> None:
+def _check_devices(config: Mapping[str, Any], *, multirun: bool) -> None:
+    """Checks that the devices asked for are there, and that as many processes can be started."""
     import torch
 
-    if config["trainer"]["accelerator"] == "gpu" and not torch.cuda.is_available():
+    accelerator, devices = config["trainer"]["accelerator"], config["trainer"]["devices"]
+    n_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if accelerator == "gpu" and n_gpus == 0:
         raise InvalidSettingError("trainer.accelerator", "gpu", "no GPU is available to torch here; use auto or cpu")
+    if accelerator != "cpu" and 0 < n_gpus < devices:
+        raise InvalidSettingError(
+            "trainer.devices", devices, f"torch sees {n_gpus} GPU here; use no more, or trainer.accelerator=cpu"
+        )
+    if multirun and devices > 1:
+        raise InvalidSettingError("trainer.devices", devices, "the runs of a sweep have one process each; leave out -m")
+    started = int(os.environ.get("WORLD_SIZE", 1)) if torch.distributed.is_torchelastic_launched() else None
+    if started not in (None, devices):
+        raise InvalidSettingError("trainer.devices", devices, f"torchrun has started {started}")
 
 
 # ---------------------------------------------------------------- continuing a run
@@ -230,9 +253,11 @@ def _train(config: DictConfig) -> None:
     """One training run, in the directory that Hydra has made."""
     import torch
 
+    import __main__
     from mfnet.checkpoint import read_checkpoint
     from mfnet.losses import margin_loss
     from mfnet.network import MeanFieldNetwork
+    from mfnet.processes import ALONE, Processes
     from mfnet.seeding import generator
     from mfnet.training import MeanFieldModule, TrainerOptions, run
     from mfnet.training.summary import report
@@ -246,6 +271,8 @@ def _train(config: DictConfig) -> None:
         schedule = checkpoint.extend(schedule)
 
     options = dict(plain["trainer"])
+    devices, divide = options.pop("devices"), options.pop("divide")
+    processes = Processes(divide, _rank(), devices) if devices > 1 else ALONE
     precision = options.pop("precision")
     if precision == "auto":  # F is a small difference of outputs when alpha is large
         precision = "float64" if config.alpha >= 100.0 else "float32"
@@ -254,21 +281,34 @@ def _train(config: DictConfig) -> None:
         config.d,
         config.network.activation,
         generator=generator(config.seed, "network"),
-        dtype=getattr(torch, precision),
+        dtype=torch.float64 if precision == "float64" else torch.float32,
+        precision="full" if precision in ("float32", "float64") else precision,
+        processes=processes,
     )
-    dt = config.flow.dt if config.flow.dt is not None else unit / 100.0
-    flow = instantiate(config.flow, dt=dt)
-    module = MeanFieldModule(network, margin_loss(config.loss.name, config.h), config.alpha, flow)
+    if "dt" in config.flow:
+        dt = config.flow.dt if config.flow.dt is not None else unit / 100.0
+        flow, steps = instantiate(config.flow, dt=dt), f"steps of {dt:g}"
+    else:
+        flow, steps = instantiate(config.flow), "steps"
+    rules = instantiate(config.stop)
+    module = MeanFieldModule(network, margin_loss(config.loss.name, config.h), config.alpha, flow, rules)
     data = instantiate(config.data, schedule=schedule)
     callbacks = list(instantiate(config.callbacks).values())
 
-    print(
-        f"M={config.M} N={config.N} d={config.d} alpha={config.alpha:g} h={config.h:g} seed={config.seed}: "
-        f"{flow.func.__name__} steps of {dt:g} to t = {schedule[-1]:g}, {precision}\n{_shown(directory.path)}",
-        flush=True,
-    )
+    if processes.rank == 0:
+        among = f", {divide} divided among {devices} processes" if devices > 1 else ""
+        print(
+            f"M={config.M} N={config.N} d={config.d} alpha={config.alpha:g} h={config.h:g} seed={config.seed}: "
+            f"{flow.func.__name__} {steps} to t = {schedule[-1]:g}, {precision}{among}\n"
+            f"{_shown(directory.path)}",
+            flush=True,
+        )
     overrides = list(HydraConfig.get().overrides.task)
+    if devices > 1:
+        sys.argv[:1] = [str(__main__.__file__), "train"]  # Lightning starts the other processes by this command line
     run(module, data, callbacks, directory, plain, overrides, TrainerOptions(**options), checkpoint)
+    if processes.rank > 0:
+        return
     print(report(directory, _shown(directory.path)), flush=True)
     if module.stop_reason == "diverged" and HydraConfig.get().mode is RunMode.RUN:
         raise SystemExit(1)
@@ -305,6 +345,11 @@ def _shown(path: Path) -> str:
     """``path`` as a person here would type it."""
     relative = os.path.relpath(path)
     return str(path) if relative.startswith("..") else relative
+
+
+def _rank() -> int:
+    """Number of this process among those of a run, as Lightning or torchrun says; 0 before there are others."""
+    return int(os.environ.get("LOCAL_RANK", 0))
 
 
 COMMANDS = {"train": _train, "predict": _predict}

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
@@ -22,6 +22,8 @@ class MarginLoss(ABC):
 
     h: float = 1.0
     name: ClassVar[str]
+    #: Whether the force jumps at the margin, so that examples can slide along it.
+    jumps: ClassVar[bool] = False
 
     @abstractmethod
     def __call__(self, m: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
@@ -31,17 +33,25 @@ class MarginLoss(ABC):
     def force(self, m: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
         """φ(m) = −ℓ′(m)."""
 
+    def force_is_constant(self, m: Float[Tensor, "*n"], reach: Float[Tensor, "*n"]) -> Bool[Tensor, "*n"]:
+        """Whether φ is the same everywhere within ``reach`` of m."""
+        return reach <= 0.0
+
 
 class Hinge(MarginLoss):
     """Linear hinge of the paper: ℓ = max(0, h − m), φ = 1[m < h]."""
 
     name = "hinge"
+    jumps = True
 
     def __call__(self, m: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
         return torch.relu(self.h - m)
 
     def force(self, m: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
         return (m < self.h).to(m.dtype)
+
+    def force_is_constant(self, m: Float[Tensor, "*n"], reach: Float[Tensor, "*n"]) -> Bool[Tensor, "*n"]:
+        return (m - self.h).abs() >= reach
 
 
 class SquaredHinge(MarginLoss):
@@ -54,6 +64,9 @@ class SquaredHinge(MarginLoss):
 
     def force(self, m: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
         return torch.relu(self.h - m)
+
+    def force_is_constant(self, m: Float[Tensor, "*n"], reach: Float[Tensor, "*n"]) -> Bool[Tensor, "*n"]:
+        return m - self.h >= reach
 
 
 class Logistic(MarginLoss):

@@ -53,9 +53,8 @@ class MeanFieldNetwork(nn.Module):
         self.activation: Activation = ACTIVATIONS[activation]
         a = torch.randn(M, generator=generator, dtype=torch.float64).to(dtype)
         w = torch.randn(M, d, generator=generator, dtype=torch.float64).to(dtype)
-        if processes.divide == "nodes":
-            a, w = a[processes.share(M)].clone(), w[processes.share(M)].clone()
-        self.a, self.w = nn.Parameter(a), nn.Parameter(w)
+        a, w = processes.take_nodes(a), processes.take_nodes(w)
+        self.a, self.w = nn.Parameter(a.clone()), nn.Parameter(w.clone())
         self.register_buffer("a0", a.clone())
         self.register_buffer("w0", w.clone())
 

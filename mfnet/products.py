@@ -28,6 +28,8 @@ def product(a: Float[Tensor, "p k"], b: Float[Tensor, "q k"], precision: str = "
         precision: 'full', or, for float32 only, 'tf32' or 'bf16': factors rounded to 10 or 7 bits, sums in float32. A
             GPU computes that faster; on a CPU only the rounding is done, so that its effect can be seen.
     """
+    if a.shape[1] == 0:  # oneDNN makes no empty sums
+        return a.new_zeros(len(a), len(b))
     if precision != "full":
         if not a.is_cuda:
             a, b = _rounded(a, _KEPT_BITS[precision]), _rounded(b, _KEPT_BITS[precision])

@@ -86,6 +86,24 @@ RULES: tuple[Rule, ...] = (
     Rule("flow.dt", *_POSITIVE_OR_NULL),
     Rule("flow.batch_size", _optional(_COUNT[0]), "must be a whole number of at least 1, or null for all examples"),
     Rule("flow.optimizer.lr", *_POSITIVE_OR_NULL),
+    Rule("flow.rtol", _number(lambda value: 0.0 < value <= 0.1), "must be above 0 and at most 0.1"),
+    Rule("flow.atol", _number(lambda value: value >= 0.0), "must be a finite number of at least 0"),
+    Rule("flow.safety", _number(lambda value: 0.0 < value < 1.0), "must be above 0 and below 1"),
+    Rule("flow.shrink", _number(lambda value: 0.0 < value < 1.0), "must be above 0 and below 1"),
+    Rule("flow.grow", _number(lambda value: value > 1.0), "must be a finite number above 1"),
+    Rule("flow.dt_first", *_POSITIVE_OR_NULL),
+    Rule("flow.dt_min", *_POSITIVE_OR_NULL),
+    Rule("flow.dt_max", *_POSITIVE_OR_NULL),
+    Rule("flow.resolution", *_POSITIVE),
+    Rule("flow.memory", _number(lambda value: 0.0 <= value <= 1.0), "must be at least 0 and at most 1"),
+    Rule("stop.satisfied", _number(lambda value: 0.0 < value <= 1.0), "must be above 0 and at most 1"),
+    Rule(
+        "stop.test_error_rise",
+        _optional(_number(lambda value: value > 1.0)),
+        "must be a finite number above 1, or null for no such end",
+    ),
+    Rule("stop.wall_seconds", _optional(_POSITIVE[0]), "must be a finite number above 0, or null for no such end"),
+    Rule("stop.stationary", _optional(_POSITIVE[0]), "must be a finite number above 0, or null for no such end"),
     Rule("schedule.t_min", *_POSITIVE_OR_NULL),
     Rule(
         "schedule.t_max",
@@ -98,7 +116,9 @@ RULES: tuple[Rule, ...] = (
     Rule("callbacks.node_log.histograms_every", *_COUNT),
     Rule("callbacks.example_log.n", *_COUNT),
     Rule("trainer.accelerator", *_one_of(("auto", "cpu", "gpu"))),
-    Rule("trainer.precision", *_one_of(("auto", "float32", "float64"))),
+    Rule("trainer.devices", *_COUNT),
+    Rule("trainer.divide", *_one_of(("rows", "nodes"))),
+    Rule("trainer.precision", *_one_of(("auto", "float32", "float64", "tf32", "bf16"))),
     Rule("trainer.checkpoint_every", *_COUNT),
     Rule("trainer.progress", _optional(_boolean), "must be true, false, or null to show it on a terminal"),
     Rule("trainer.tensorboard", _boolean, "must be true or false"),
@@ -112,11 +132,11 @@ HOMOGENEOUS = tuple(name for name, activation in ACTIVATIONS.items() if activati
 _KEYS: dict[str, tuple[str, ...]] = {
     "": (
         *("M", "N", "d", "alpha", "h", "seed", "ckpt", "mean_field", "data", "network", "loss", "flow"),
-        *("theory", "schedule", "callbacks", "trainer", "experiment"),
+        *("theory", "schedule", "callbacks", "trainer", "experiment", "stop"),
     ),
     "network": ("activation",),
     "loss": ("name",),
-    "trainer": ("accelerator", "precision", "checkpoint_every", "progress", "tensorboard"),
+    "trainer": ("accelerator", "devices", "divide", "precision", "checkpoint_every", "progress", "tensorboard"),
 }
 
 
@@ -152,23 +172,42 @@ def _validate_together(config: Mapping[str, Any]) -> None:
     if t_min is not None and t_max is not None and not (t_max == 0.0 or t_min < t_max):
         raise InvalidSettingError("schedule.t_min", t_min, f"must be below schedule.t_max={t_max}")
     activation, flow = config["network"]["activation"], config["flow"].get("_target_", "")
-    if flow.endswith(".Rotation") and activation not in HOMOGENEOUS:
+    if flow.endswith("Rotation") and activation not in HOMOGENEOUS:
         raise InvalidSettingError(
-            "network.activation", activation, f"flow=rotation needs {', '.join(HOMOGENEOUS)}; use flow=euler"
+            "network.activation", activation, f"rotation steps need {', '.join(HOMOGENEOUS)}; use flow=averaged"
+        )
+    _validate_division(config)
+
+
+def _validate_division(config: Mapping[str, Any]) -> None:
+    """Whether there is something to share out to every process."""
+    devices, divide = config["trainer"]["devices"], config["trainer"]["divide"]
+    if devices == 1:
+        return
+    if config["flow"].get("_target_", "").endswith(".Descent"):
+        raise InvalidSettingError(
+            "trainer.devices", devices, "flow=sgd and flow=adam run in one process; use flow=rotation or flow=euler"
+        )
+    shared, n = ("N", _n_train(config)) if divide == "rows" else ("M", config["M"])
+    if n < devices:
+        raise InvalidSettingError(
+            "trainer.devices", devices, f"trainer.divide={divide} needs at least as many {divide}, and {shared}={n}"
         )
 
 
 def validate_memory(config: Mapping[str, Any]) -> None:
     """Checks that the examples and the nodes fit into the free memory of this machine.
 
-    The estimate counts the examples in float64 while they are drawn, their copy for training, and the
-    parameters with their initial copy, their drive and the temporaries of a step.
+    The estimate counts the examples in float64 while they are drawn, by every process, their copy for training, and
+    the parameters with their initial copy, their drive and the temporaries of a step.
 
     Raises:
         InvalidSettingError: If they do not.
     """
-    n_examples = config["data"].get("n_train", config["N"]) + config["data"].get("n_test", 0)
-    needed = 8.0 * config["d"] * (3.0 * n_examples + 6.0 * config["M"])
+    n_examples = _n_train(config) + config["data"].get("n_test", 0)
+    devices, divide = config["trainer"]["devices"], config["trainer"]["divide"]
+    n_nodes = config["M"] * (1 if divide == "nodes" else devices)
+    needed = 8.0 * config["d"] * (3.0 * n_examples * devices + 6.0 * n_nodes)
     available = float(psutil.virtual_memory().available)
     if needed > available:
         raise InvalidSettingError(
@@ -187,6 +226,10 @@ def validate_directory(key: str, path: str | os.PathLike[str]) -> None:
     directory = Path(path)
     if directory.exists() and not (directory.is_dir() and not any(directory.iterdir())):
         raise InvalidSettingError(key, path, "exists already and is not written over; name a new directory")
+
+
+def _n_train(config: Mapping[str, Any]) -> int:
+    return config["data"].get("n_train", config["N"])
 
 
 def _lookup(config: Mapping[str, Any], key: str) -> tuple[bool, Any]:

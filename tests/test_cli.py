@@ -135,7 +135,12 @@ MISTAKES = [
     (["schedule.t_max=-1"], "schedule.t_max=-1"),
     (["data=nope"], "must be one of normal, radial, sphere"),
     (["data=radial", "data.radius.name=norm"], "data.radius"),
-    (["network.activation=gelu"], "use flow=euler"),
+    (["network.activation=gelu", "flow=rotation"], "use flow=averaged"),
+    (["network.activation=gelu", "flow=adaptive_rotation"], "use flow=averaged"),
+    (["flow.rtol=0"], "flow.rtol=0"),
+    (["flow.dt=1"], "flow.dt"),
+    (["stop.satisfied=1.5"], "stop.satisfied=1.5"),
+    (["stop.test_error_rise=0.5"], "stop.test_error_rise=0.5"),
     (["flow._target_=no.such.Flow"], "no.such.Flow"),
     (["trainer.precision=half"], "trainer.precision=half"),
     (["N=1000000000", "d=10000"], "GiB"),
@@ -194,10 +199,17 @@ def test_a_run_that_diverges_keeps_what_it_saw(tmp_path):
     assert (tmp_path / "r" / "figures" / "fig1.png").exists()
 
 
-@pytest.mark.parametrize("flow", [["flow=rotation"], ["flow=adam", "flow.optimizer.lr=0.001"]])
+@pytest.mark.parametrize(
+    "flow",
+    [
+        ["flow=averaged", "flow.rtol=0.001", "schedule.per_decade=64"],
+        ["flow=rotation", "flow.dt=0.02"],
+        ["flow=adam", "flow.dt=0.02", "flow.optimizer.lr=0.001"],
+    ],
+)
 def test_a_killed_run_goes_on_to_the_same_history(flow, tmp_path):
     """SIGKILL in the middle, then ckpt=…: history, nodes and examples are those of a run that was left alone."""
-    settings = ["M=100", "N=2000", "d=50", "data.n_test=500", "schedule.t_max=60", "flow.dt=0.02", *flow]
+    settings = ["M=100", "N=2000", "d=50", "data.n_test=500", "schedule.t_max=60", *flow]
     succeed("train", *settings, "hydra.run.dir=whole", cwd=tmp_path)
     command = [sys.executable, "-m", "mfnet", "train", *settings, "hydra.run.dir=cut"]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -235,6 +247,30 @@ def test_an_ended_run_goes_on_only_if_it_is_extended(tmp_path):
     assert summary(tmp_path / "r")["stop_reason"] == "t_max"
 
 
+ENDS = [
+    (["stop.satisfied=0.5"], "enough_satisfied", lambda end, rows: end["n_unsatisfied"] <= 200),
+    (["stop.wall_seconds=0.001"], "wall_time", lambda end, rows: end["t_end"] < 1.0),
+    (
+        ["data.flip=0.2", "stop.test_error_rise=1.2", "M=100"],
+        "test_error_rose",
+        lambda end, rows: end["test_error"] > 1.2 * min(float(row["test_error_network"]) for row in rows),
+    ),
+    (
+        ["data.flip=0.2", "stop.stationary=0.2", "schedule.t_max=1e4"],
+        "stationary",
+        lambda end, rows: float(rows[-1]["gamma_network"]) == pytest.approx(float(rows[-2]["gamma_network"]), rel=0.2),
+    ),
+]
+
+
+@pytest.mark.parametrize(("settings", "reason", "holds"), ENDS, ids=[reason for _, reason, _ in ENDS])
+def test_a_run_ends_by_the_rule_it_was_given(settings, reason, holds, tmp_path):
+    succeed("train", "M=40", "N=400", "d=20", "data.n_test=1000", *settings, "hydra.run.dir=r", cwd=tmp_path)
+    end = summary(tmp_path / "r")
+    assert end["stop_reason"] == reason
+    assert holds(end, history(tmp_path / "r"))
+
+
 @pytest.mark.parametrize("launcher", [[], ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]])
 def test_a_sweep_leaves_a_directory_for_each_run(launcher, tmp_path):
     small = ["N=200", "d=10", "data.n_test=100", "schedule.per_decade=4"]
@@ -249,7 +285,7 @@ def test_a_sweep_leaves_a_directory_for_each_run(launcher, tmp_path):
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_runs_small(experiment, tmp_path):
-    small = ["schedule.t_min=null", "schedule.t_max=null", "schedule.per_decade=4", "flow.dt=null"]
+    small = ["schedule.t_min=null", "schedule.t_max=null", "schedule.per_decade=4"]
     succeed("train", f"experiment={experiment}", *SMALL, *small, "hydra.run.dir=r", cwd=tmp_path)
     assert summary(tmp_path / "r")["stop_reason"] in ("t_max", "all_satisfied")
 

@@ -11,6 +11,7 @@ from mfnet.activations import ACTIVATIONS
 from mfnet.drive import drive, velocity
 from mfnet.flow import Objective
 from mfnet.losses import LOSSES, margin_loss
+from mfnet.products import product
 from mfnet.theory.activations import ACTIVATIONS as THEORY_ACTIVATIONS
 from mfnet.theory.losses import LOSSES as THEORY_LOSSES
 
@@ -122,3 +123,21 @@ def test_activations_are_the_theorys(name):
 def test_there_are_the_same_losses_and_activations_on_both_sides():
     assert set(LOSSES) == set(THEORY_LOSSES)
     assert set(ACTIVATIONS) == set(THEORY_ACTIVATIONS)
+
+
+@pytest.mark.parametrize(("precision", "unit"), [("tf32", 2.0**-11), ("bf16", 2.0**-8)])
+def test_reduced_precision_rounds_the_factors(precision, unit):
+    """Relative errors of the factors are at most a unit, of independent signs: the product's is of that order."""
+    source = torch.Generator().manual_seed(0)
+    a, b = (torch.randn(50, 200, generator=source) for _ in range(2))
+    exact = a.double() @ b.double().T
+    error = relative(product(a, b, precision).double(), exact)
+    assert 0.3 * unit < error < 1.5 * unit
+    assert relative(product(a, b).double(), exact) < ROUNDING[torch.float32]
+    if precision == "bf16":  # torch rounds to it as well
+        torch.testing.assert_close(product(a, b, precision), a.bfloat16().float() @ b.bfloat16().float().T)
+
+
+def test_a_product_of_nothing_is_zero():
+    """Rows of which none has a force: oneDNN refuses such a sum."""
+    assert torch.equal(product(torch.ones(3, 0), torch.ones(2, 0)), torch.zeros(3, 2))

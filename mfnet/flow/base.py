@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from enum import StrEnum
 from typing import Any
 
 import torch
@@ -12,15 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mfnet.flow.objective import Objective
-
-
-class StopReason(StrEnum):
-    """How a run ended; the value of ``stop_reason`` in ``summary.json``."""
-
-    T_MAX = "t_max"
-    ALL_SATISFIED = "all_satisfied"
-    DIVERGED = "diverged"
-    INTERRUPTED = "interrupted"
+from mfnet.flow.stopping import StoppingRules, StopReason
 
 
 class Flow(torch.optim.Optimizer):
@@ -32,8 +23,8 @@ class Flow(torch.optim.Optimizer):
     Attributes:
         t: Mean-field time reached.
         n_steps: Steps taken.
-        n_evaluations: Passes over the examples.
-        stop_reason: Why the flow cannot go on, or None.
+        rules: When to stop.
+        stop_reason: Why the flow does not go on, or None.
     """
 
     def __init__(self, objective: Objective):
@@ -41,7 +32,7 @@ class Flow(torch.optim.Optimizer):
         self.objective = objective
         self.t = 0.0
         self.n_steps = 0
-        self.n_evaluations = 0
+        self.rules = StoppingRules()
         self.stop_reason: StopReason | None = None
 
     @abstractmethod
@@ -57,18 +48,32 @@ class Flow(torch.optim.Optimizer):
         """
         self._advance_to(until)
 
+    @torch.no_grad()
+    def displacement(self) -> float:
+        """|θ − θ₀|, as a root mean square over the nodes."""
+        network = self.objective.network
+        squares = (network.a - network.a0).square().sum() + (network.w - network.w0).square().sum()
+        return math.sqrt(float(network.processes.sum_nodes(squares)) / network.M)
+
+    @property
+    def n_evaluations(self) -> float:
+        """Drive evaluations so far: one is two matrix products of all nodes with all examples."""
+        return self.objective.work / 2.0
+
     def _must_stop(self, margins: Float[Tensor, " N"], *, complete: bool = True) -> bool:
-        """Sets ``stop_reason`` if a margin is not finite, or all are satisfied and they are the ``complete`` set's."""
-        lowest = float(margins.min())
-        if not math.isfinite(lowest):  # a NaN among the margins is their minimum
+        """Sets ``stop_reason`` if a margin is not finite, or the ``complete`` set's margins or the hour say so."""
+        finite, satisfied = self.objective.satisfied(margins)
+        if not finite:
             self.stop_reason = StopReason.DIVERGED
-        elif complete and self.objective.fixed and lowest >= self.objective.margin_loss.h:
-            self.stop_reason = StopReason.ALL_SATISFIED
+        elif complete and self.objective.fixed and satisfied >= self.rules.satisfied:
+            self.stop_reason = StopReason.ALL_SATISFIED if satisfied == 1.0 else StopReason.ENOUGH_SATISFIED
+        elif self.rules.out_of_time(self.objective.network.processes):
+            self.stop_reason = StopReason.WALL_TIME
         return self.stop_reason is not None
 
     def state_dict(self) -> dict[str, Any]:
         """Torch's state and the flow's clock and counters."""
-        clock = {"t": self.t, "n_steps": self.n_steps, "n_evaluations": self.n_evaluations}
+        clock = {"t": self.t, "n_steps": self.n_steps, "work": self.objective.work}
         return {**super().state_dict(), "clock": clock}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -76,7 +81,7 @@ class Flow(torch.optim.Optimizer):
         state = dict(state_dict)
         clock = state.pop("clock")
         super().load_state_dict(state)
-        self.t, self.n_steps, self.n_evaluations = clock["t"], clock["n_steps"], clock["n_evaluations"]
+        self.t, self.n_steps, self.objective.work = clock["t"], clock["n_steps"], clock["work"]
 
 
 class FixedStepFlow(Flow):

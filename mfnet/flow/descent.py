@@ -48,7 +48,6 @@ class Descent(FixedStepFlow):
             self.inner.zero_grad()
             loss, margins = self.objective.loss(self._draw())
             loss.backward()
-        self.n_evaluations += 1
         if self._must_stop(margins, complete=self.batch_size is None):
             return
         for group, lr in zip(self.inner.param_groups, self.lrs, strict=True):
@@ -57,6 +56,7 @@ class Descent(FixedStepFlow):
 
     def _draw(self) -> Batch:
         batch = self.objective.source(self.n_steps)
+        self.objective.work += 2.0 if self.batch_size is None else 2.0 * self.batch_size / len(batch.y)
         if self.batch_size is None:
             return batch
         rows = torch.randint(

@@ -13,7 +13,6 @@ class Euler(FixedStepFlow):
     @torch.no_grad()
     def _take_step(self, dt: float) -> None:
         a, w, margins = self.objective.velocity(self.n_steps)
-        self.n_evaluations += 1
         if not self._must_stop(margins):
             self.objective.network.a.add_(a, alpha=dt)
             self.objective.network.w.add_(w, alpha=dt)

@@ -60,3 +60,13 @@ class UnsatisfiedFraction(ExampleFraction):
 
     def counted(self, margins: Float[Tensor, " N"]) -> Tensor:
         return unsatisfied_count(margins, self.h)
+
+
+def whole_value(metric: ExampleFraction, margins: Float[Tensor, " n"]) -> float:
+    """Value on the examples of all processes, of which these are this one's margins.
+
+    Divided by nodes, every process counts all examples, which leaves the fraction as it is.
+    """
+    metric.reset()
+    metric.update(margins)
+    return float(metric.compute())

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import lightning
 import torch
 from torch import Tensor
 
-from mfnet.data import Examples, ObservedData
+from mfnet.data import Examples, ObservedData, Task
 from mfnet.drive import Batch
-from mfnet.flow import Flow, Objective, StopReason
+from mfnet.flow import Averaged, Flow, Objective, StoppingRules, StopReason
 from mfnet.losses import MarginLoss
 from mfnet.network import MeanFieldNetwork
 from mfnet.observables import node_projections, order_parameter
-from mfnet.series import GAMMA, LOSS, TEST_ERROR, TRAIN_ERROR, UNSATISFIED
-from mfnet.training.metrics import ErrorRate, UnsatisfiedFraction
+from mfnet.series import GAMMA, LOSS, MEAN_FORCE, SLIDING, TEST_ERROR, TRAIN_ERROR, UNSATISFIED
+from mfnet.training.metrics import ErrorRate, UnsatisfiedFraction, whole_value
 from mfnet.training.observation import Observation
+
+#: What a checkpoint holds of every node.
+_NODES = ("network.a", "network.w", "network.a0", "network.w0")
 
 
 class MeanFieldModule(lightning.LightningModule):
@@ -32,21 +35,31 @@ class MeanFieldModule(lightning.LightningModule):
         loss: The margin loss ℓ.
         alpha: Scale α of the loss.
         flow: Makes the flow from an objective.
+        rules: When to stop before the end of the schedule; by default, when all examples are satisfied.
 
     Attributes:
-        observation: The latest observation.
-        train_batch, test_batch: The examples, on the device, during a fit.
+        observation: The latest observation, of all examples and nodes on every process.
+        train_batch, test_batch: This process's examples, on the device, during a fit.
         direction: The reference direction ŵ*, likewise.
         stop_reason: How the run ended, when it has.
     """
 
     observation: Observation
 
-    def __init__(self, network: MeanFieldNetwork, loss: MarginLoss, alpha: float, flow: Callable[[Objective], Flow]):
+    def __init__(
+        self,
+        network: MeanFieldNetwork,
+        loss: MarginLoss,
+        alpha: float,
+        flow: Callable[[Objective], Flow],
+        rules: StoppingRules | None = None,
+    ):
         super().__init__()
         self.automatic_optimization = False
         self.network, self.loss, self.alpha, self.make_flow = network, loss, alpha, flow
+        self.rules = StoppingRules() if rules is None else rules
         self.stop_reason: StopReason | None = None
+        self._lowest_test_error, self._displacement = math.inf, (0.0, 0.0)
         self.unsatisfied = UnsatisfiedFraction(loss.h)
         self.train_error, self.test_error = ErrorRate(), ErrorRate()
 
@@ -59,20 +72,29 @@ class MeanFieldModule(lightning.LightningModule):
 
     def configure_optimizers(self) -> Flow:
         """The flow on the training set."""
-        return self.make_flow(
+        flow = self.make_flow(
             Objective(self.network, self.loss, self.alpha, source=lambda _: self.train_batch, fixed=True)
         )
+        flow.rules = self.rules
+        return flow
 
     def on_fit_start(self) -> None:
         """Brings the task to the device and observes the initial network."""
-        task = cast(ObservedData, self.trainer.datamodule).task  # type: ignore[attr-defined]  # set by fit
+        task = self.task
         self.train_batch, self.test_batch = self._batch(task.train), self._batch(task.test)
         self.direction = task.direction.to(self.device, self.network.w.dtype)
-        self.w_par0, _ = node_projections(self.network.w0, self.direction)
+        gather = self.network.processes.gather_nodes
+        self.a0, self.w_par0 = gather(self.network.a0), gather(node_projections(self.network.w0, self.direction)[0])
         self.observation = self.observe(k=0, t=0.0)
 
+    @property
+    def task(self) -> Task:
+        """The whole task, during a fit."""
+        return cast(ObservedData, self.trainer.datamodule).task  # type: ignore[attr-defined]  # set by fit
+
     def _batch(self, examples: Examples) -> Batch:
-        x, y = examples.to(self.device, self.network.w.dtype)
+        own = Examples(*map(self.network.processes.take_rows, examples))
+        x, y = own.to(self.device, self.network.w.dtype)
         return Batch(x, y, self.network.output(x, initial=True))
 
     def training_step(self, batch: tuple[float, float], batch_idx: int) -> None:
@@ -85,8 +107,7 @@ class MeanFieldModule(lightning.LightningModule):
             if all(map(math.isfinite, observation.series.values())):
                 self.observation = observation
                 self.log_dict(observation.series, logger=False, prog_bar=False)
-                if float(observation.train_margins.min()) >= self.loss.h:
-                    flow.stop_reason = StopReason.ALL_SATISFIED
+                flow.stop_reason = self._rule_that_applies(observation) or flow.stop_reason
             else:
                 flow.stop_reason = StopReason.DIVERGED
         self.stop_reason = flow.stop_reason
@@ -95,20 +116,53 @@ class MeanFieldModule(lightning.LightningModule):
         elif self.trainer.global_step == self.trainer.num_training_batches:
             self.stop_reason = StopReason.T_MAX
 
+    def _rule_that_applies(self, observation: Observation) -> StopReason | None:
+        """What ends the run at this observation, if anything does."""
+        rules, series = self.rules, observation.series
+        satisfied = 1.0 - series[UNSATISFIED.name]
+        if satisfied >= rules.satisfied:
+            return StopReason.ALL_SATISFIED if satisfied == 1.0 else StopReason.ENOUGH_SATISFIED
+        self._lowest_test_error = min(self._lowest_test_error, series[TEST_ERROR.name])
+        if rules.test_error_rise and series[TEST_ERROR.name] > rules.test_error_rise * self._lowest_test_error:
+            return StopReason.TEST_ERROR_ROSE
+        if rules.stationary is not None:
+            (t_before, before), now = self._displacement, self.flow.displacement()
+            self._displacement = (observation.t, now)
+            if before > 0.0 and math.log(now / before) < rules.stationary * math.log(observation.t / t_before):
+                return StopReason.STATIONARY
+        return None
+
     @torch.no_grad()
     def observe(self, k: int, t: float) -> Observation:
         """Everything that is reported of the present network."""
+        processes = self.network.processes
         train, test = self._margins(self.train_batch), self._margins(self.test_batch)
-        w_par, w_perp = node_projections(self.network.w, self.direction)
-        gamma = order_parameter(self.network.a, w_par, self.network.a0, self.w_par0)
+        nodes = (self.network.a.detach().clone(), *node_projections(self.network.w, self.direction))
+        a, w_par, w_perp = map(processes.gather_nodes, nodes)
+        loss = processes.sum_rows(self.loss(train).double().sum()) / processes.count_rows(len(train))
         series = {
-            GAMMA.name: float(gamma),
-            UNSATISFIED.name: float(self.unsatisfied(train)),
-            LOSS.name: float(self.loss(train).double().mean()) / self.alpha**2,
-            TRAIN_ERROR.name: float(self.train_error(train)),
-            TEST_ERROR.name: float(self.test_error(test)),
+            GAMMA.name: float(order_parameter(a, w_par, self.a0, self.w_par0)),
+            UNSATISFIED.name: whole_value(self.unsatisfied, train),
+            LOSS.name: float(loss) / self.alpha**2,
+            TRAIN_ERROR.name: whole_value(self.train_error, train),
+            TEST_ERROR.name: whole_value(self.test_error, test),
         }
-        return Observation(k, t, series, self.network.a.detach().clone(), w_par, w_perp, train)
+        if isinstance(flow := self.flow, Averaged):
+            series |= {MEAN_FORCE: flow.mean_force, SLIDING: flow.sliding}
+        return Observation(k, t, series, a, w_par, w_perp, processes.gather_rows(train))
 
     def _margins(self, batch: Batch) -> Tensor:
         return self.alpha * batch.y * (self.network.output(batch.x) - batch.f0)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Saves all nodes, so that any number of processes can go on; called by every process."""
+        state = checkpoint["state_dict"]
+        state.update({name: self.network.processes.gather_nodes(state[name]) for name in _NODES})
+        checkpoint["rules"] = {"lowest_test_error": self._lowest_test_error, "displacement": self._displacement}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Takes this process's share of the nodes."""
+        state = checkpoint["state_dict"]
+        state.update({name: self.network.processes.take_nodes(state[name]) for name in _NODES})
+        seen = checkpoint["rules"]
+        self._lowest_test_error, self._displacement = seen["lowest_test_error"], tuple(seen["displacement"])

@@ -20,6 +20,7 @@ from mfnet.run_directory import RunDirectory
 from mfnet.training import tags
 from mfnet.training.callbacks import LastCheckpoint, RunFiles, RunProgress
 from mfnet.training.module import MeanFieldModule
+from mfnet.training.strategy import DividedStrategy
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,9 @@ def run(
 ) -> None:
     """Trains ``module`` on ``data`` over its schedule and leaves the files of `RunDirectory`.
 
+    Where the network is divided among processes, each calls this; the first one alone looks and writes, at what
+    is gathered from all.
+
     Args:
         module: Network, loss and flow.
         data: Task and schedule.
@@ -69,10 +73,14 @@ def run(
         default_hp_metric=False,
         purge_step=checkpoint.k + 1 if checkpoint else None,
     )
-    show_bar = sys.stdout.isatty() if options.progress is None else options.progress
+    processes = module.network.processes
+    first = processes.rank == 0
+    show_bar = first and (sys.stdout.isatty() if options.progress is None else options.progress)
+    observers = [*callbacks, RunFiles(directory, config), *([RunProgress()] if show_bar else [])]
     trainer = lightning.Trainer(
         accelerator=options.accelerator,
-        devices=1,
+        devices=processes.size,
+        strategy=DividedStrategy() if processes.divide else "auto",
         precision="64-true" if module.network.w.dtype is torch.float64 else "32-true",
         max_epochs=1,
         logger=logger if options.tensorboard else False,
@@ -80,9 +88,7 @@ def run(
         enable_progress_bar=show_bar,
         enable_model_summary=False,
         callbacks=[
-            *callbacks,
-            RunFiles(directory, config),
-            *([RunProgress()] if show_bar else []),
+            *(observers if first else []),
             LastCheckpoint(directory.checkpoint, config, overrides, options.checkpoint_every),
         ],
     )
@@ -91,7 +97,8 @@ def run(
 
 def _quieten() -> None:
     """Silences what Lightning says of loaders, hardware and its own innards: a schedule has no workers."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     for message in (
         ".*does not have many workers.*",
         ".*number of training batches.*",

@@ -32,8 +32,9 @@ class LastCheckpoint(Checkpoint):
         assert isinstance(pl_module, MeanFieldModule)
         if trainer.global_step % self.every == 0 or pl_module.stop_reason is not None:
             temporary = self.path.with_suffix(".part")
-            trainer.save_checkpoint(temporary)
-            os.replace(temporary, self.path)
+            trainer.save_checkpoint(temporary)  # by every process: what is divided is gathered; the first one writes
+            if trainer.is_global_zero:
+                os.replace(temporary, self.path)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         assert isinstance(pl_module, MeanFieldModule)

@@ -42,8 +42,8 @@ class ExampleLog(Observer):
 
     def projections(self, module: MeanFieldModule) -> np.ndarray:
         """Signed projections y ŵ*·x of the followed examples, negative where the label is flipped."""
-        x, y, _ = (values[: self.n] for values in module.train_batch)
-        return (y * (x @ module.direction)).double().cpu().numpy()
+        x, y = (values[: self.n] for values in module.task.train)
+        return (y * (x @ module.task.direction)).numpy()
 
     def state_dict(self) -> dict[str, Any]:
         return {"t": self._t, "margins": torch.from_numpy(self._margins), "t_sat": torch.from_numpy(self.t_sat)}

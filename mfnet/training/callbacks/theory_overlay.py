@@ -63,7 +63,8 @@ class TheoryOverlay(Observer):
     def writer(self, trainer: Trainer) -> SummaryWriter:
         """TensorBoard's writer of this theory; the run must have a logger."""
         if self._writer is None:
-            directory = Path(str(trainer.log_dir)).parent / self.name
+            assert trainer.logger is not None  # its log_dir: the trainer's would wait for the other processes
+            directory = Path(str(trainer.logger.log_dir)).parent / self.name
             self._writer = SummaryWriter(str(directory), purge_step=trainer.global_step or None)
         return self._writer
 
