@@ -1,4 +1,69 @@
-"""Force averaging."""
+"""Force averaging: large steps through dynamics whose forces jump.
+
+**The problem.** The force of a hinge jumps at the margin. Examples that have reached it are pushed back below by
+others, pick up a force, and slide along it; a method with instantaneous forces then makes each step as short as their
+chatter.
+
+**The method.** Over a step Δt the nodes see the forces almost only through their time averages φ̄_n: by Magnus'
+expansion the nodes' motion under φ(t) and under φ̄ differ by a commutator, of third order in Δt. So a step
+
+1. lets the margins alone evolve, in n_s cheap sub-steps, by ``dm/dt = K̂φ(m)/N + r`` with a low-rank surrogate K̂ of
+   the tangent kernel (`mfnet.flow.surrogate`; no sub-step depends on M). φ̄_n is the mean force of the sub-steps.
+   Only examples near enough to the margin to reach it take part; what the others do to them is constant;
+2. evaluates the true drive with φ̄ in place of φ at both ends and moves the nodes by the mean of the two, by an exact
+   rotation (`mfnet.flow.adaptive`; straight lines where the activation is not homogeneous). Only rows with φ̄ ≠ 0
+   take part;
+3. computes all margins of the new nodes.
+
+The velocity r is half of what the forecasts have lately missed, ``r ← r + ½(m − m̂)/Δt``: it makes the surrogate
+right for what changes slowly. Carrying all of it makes sliding examples oscillate; carrying none takes two to four
+times more steps.
+
+**Its error** is controlled twice: by the difference of the rotations of first and second order, relative to the
+displacement of the nodes (``(20 rtol)²``), and by the loss that the forecast misses, over examples whose force was
+not constant, relative to ℓ(0) and the number of forces (``(10 rtol)²``), and to a quarter of what loss is left. The
+sub-steps are so short that all forces which may change would move a margin by ``2 rtol h``. Sliding examples are held
+half of rtol above the margin, so that they count as satisfied, as they do on it. The surrogate is only a predictor:
+with a poor one steps are rejected, and the answer is the same.
+
+**Guarantees.** a² − |w|² is conserved to rounding. Steps land on observation times. Continuing from a checkpoint is
+bit-equal to not stopping. A step that overflows is tried again shorter, and the run ends as `step_too_small` if that
+leads nowhere.
+
+**Measured** (2 cores; float64, N = 2000, M = 400, d = 100, hinge; against 20 000 fixed rotations; parameters relative
+to their displacement, the others absolute, largest over the observations):
+
+======  =====  =====  ===========  ==========  ========  ===========
+α, t    rtol   steps  evaluations  parameters  loss      test error
+======  =====  =====  ===========  ==========  ========  ===========
+1, 300  0.03   13     27           7.9e-2      1.2e-2    0.0042
+..      0.01   20     35           4.4e-2      1.8e-4    0.0004
+..      0.001  353    538          4.7e-3      2.7e-4    0.0001
+10⁻³,   0.03   8      23           1.3e-1      1.9e-2    0.0042
+0.2     0.01   19     43           5.8e-2      7.2e-4    0.0005
+..      0.001  367    795          1.5e-2      2.2e-4    0.0004
+10³,    0.03   5      11           6.3e-2      4.2e-3    0.0072
+3000    0.01   8      17           2.1e-2      2.3e-4    0.0023
+..      0.001  51     89           1.9e-3      3.2e-5    0.0005
+======  =====  =====  ===========  ==========  ========  ===========
+
+Ten times less tolerance gives nine to eleven times less error of the parameters at α = 1 and 10³, and four times less
+at α = 10⁻³, where nodes grow exponentially and the reference is itself only of first order. Errors of the loss reach
+the reference's own. The test error column is the larger of the differences of training and test error.
+
+With smooth losses averaging helps where the kernel is stiff: square loss, α = 10³, t = 3000, N = 2000, rtol = 0.01
+then took 72 evaluations, and adaptive rotations with instantaneous forces 494; at α ≤ 1 it takes about as many as
+they.
+
+**Limits.** (1) Gates: the drive of a finite ReLU network jumps by 1/N wherever an example crosses a node's gate, so
+that it is a random walk in time; for centred data the error is then of first order, with a constant of 1/√N, and
+second order shows only where the population's drive varies (tests/test_adaptive.py). (2) K̂ holds the constant and
+linear part of the kernel; what is left is of relative order 1/d. In few dimensions with many contradictory labels (d
+= 5, N = 400, 20 % reversed, M = 40) forecasts miss so much that steps shrink to Δt = 0.2 from t = 1000 on, 26 000 of
+them between t = 1000 and 3000. Fixed steps (flow=rotation) are then cheaper. (3) While nodes grow fast (α ≪ 1, before
+the first examples are satisfied) the growth itself bounds the step, and averaging gains nothing. (4) In float32 a
+tolerance below 10⁻⁴ is below rounding.
+"""
 
 from __future__ import annotations
 
