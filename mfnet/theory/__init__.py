@@ -7,13 +7,14 @@
 
 from mfnet.theory.finite_width import FiniteWidth
 from mfnet.theory.mean_field import MeanField, MeanFieldSolution
-from mfnet.theory.overlay import Curve, Nodes, Theory
+from mfnet.theory.overlay import Curve, Draw, Nodes, Theory
 from mfnet.theory.projections import LabelNoise, Normal, ProjectionLaw, Radial, Sphere, projection_law
 from mfnet.theory.regimes import AsymptoticLaws, LazySolution, lazy_limit
 
 __all__ = [
     "AsymptoticLaws",
     "Curve",
+    "Draw",
     "FiniteWidth",
     "LabelNoise",
     "LazySolution",

@@ -6,7 +6,7 @@ has something to say about them) and name the class in the config; see the READM
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -31,8 +31,28 @@ class Nodes(NamedTuple):
     w_perp: Float[Array, "T n"]
 
 
+class Draw(NamedTuple):
+    """What one run has drawn: initial nodes, training and test examples, and the reference direction ŵ*."""
+
+    a0: Float[Array, " M"]
+    w0: Float[Array, "M d"]
+    x: Float[Array, "N d"]
+    y: Float[Array, " N"]
+    x_test: Float[Array, "K d"]
+    y_test: Float[Array, " K"]
+    direction: Float[Array, " d"]
+
+
 class Theory:
     """What can be overlaid on a run. This one predicts nothing; `t` is mean-field time, increasing from 0."""
+
+    def of_draw(self, draw: Callable[[], Draw]) -> Theory:
+        """The same theory of one actual run; itself, if it speaks of the average over all draws.
+
+        Args:
+            draw: Gives the run's draw, in float64; a theory that needs none does not call it.
+        """
+        return self
 
     def series(self, t: Float[Array, " T"]) -> Mapping[str, Curve]:
         """Predictions by series name (`mfnet.series`): 'gamma', 'unsatisfied', 'loss', 'train_error', 'test_error'."""
