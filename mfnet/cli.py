@@ -48,6 +48,7 @@ usage: mfnet COMMAND [SETTING=VALUE ...]
 commands:
   train      train a network, lay the theory over it, leave figures, tables and TensorBoard files
   predict    the theory alone, without training (under two seconds)
+  validate   hold the theory's claims against simulations and write their page (--quick: a minute)
 
 examples:
   mfnet train                                        M=400 nodes, N=10000 examples, d=100, alpha=1
@@ -57,6 +58,7 @@ examples:
   mfnet train experiment=lazy                        a prepared experiment
   mfnet train ckpt=RUN/checkpoints/last.ckpt         go on with a run that was cut off
   mfnet predict schedule=listed 'schedule.times=[1,10,100]'
+  mfnet validate --list; mfnet validate clock noise  the claims; two of them
 
 mfnet COMMAND --help lists all settings."""
 
@@ -71,8 +73,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if command == "--version":
         print(mfnet.__version__)
         return 0
+    if command == "validate":
+        return _validate(arguments[1:])
     if command not in COMMANDS:
-        return _fail(f"{command!r} is not a command; there are {' and '.join(COMMANDS)} (mfnet --help)")
+        known = ", ".join([*COMMANDS, "validate"])
+        return _fail(f"{command!r} is not a command; there are {known} (mfnet --help)")
     options = [a for a in arguments[1:] if a.startswith("-") and a != "--"]
     overrides = [a for a in arguments[1:] if not a.startswith("-")]
     multirun = bool({"-m", "--multirun"} & set(options))
@@ -281,6 +286,8 @@ def _train(config: DictConfig) -> None:
         config.d,
         config.network.activation,
         generator=generator(config.seed, "network"),
+        a_std=config.network.a_std,
+        w_std=config.network.w_std,
         dtype=torch.float64 if precision == "float64" else torch.float32,
         precision="full" if precision in ("float32", "float64") else precision,
         processes=processes,
@@ -333,6 +340,13 @@ def _predict(config: DictConfig) -> None:
     if np.isfinite(gamma_star):
         print(f"{GAMMA.name} ends at {gamma_star:.8g}")
     print(f"unit of time {unit:g}\n{_shown(directory.history)}")
+
+
+def _validate(arguments: Sequence[str]) -> int:
+    """The page of claims; it has arguments of its own, and no config."""
+    from mfnet.claims.command import main as validate_claims
+
+    return validate_claims(arguments)
 
 
 def _schedule(config: DictConfig) -> tuple[float, np.ndarray]:

@@ -4,8 +4,10 @@
 only the drive ``B_i = (1/(α√d))⟨φ y σ′(z_i) x⟩``: then ``ȧ_i = w_i·B_i`` and ``ẇ_i = a_i B_i``.
 No array of N × M elements exists at any time, and examples without a force cost nothing but their output.
 
-`drive` and `velocity` take the forces from the present margins; `forced_drive` and `forced_velocity` are given
-them, as a flow needs that averages forces over a step. Their cost is two matrix products of N × M × d.
+`drive` and `velocity` take the forces from the present margins, or are given them, as a flow needs that averages forces
+over a step; `forced_drive` and `forced_velocity` see nothing but the examples that have one. Each costs two matrix
+products of N × M × d; forces that are given are known before the margins, so that both come from one pass however many
+nodes there are.
 """
 
 from __future__ import annotations
@@ -52,21 +54,32 @@ def margins_of(network: MeanFieldNetwork, batch: Batch, alpha: float) -> Float[T
 
 
 @torch.no_grad()
-def drive(network: MeanFieldNetwork, batch: Batch, loss: MarginLoss, alpha: float) -> Drive:
-    """The drive of every node of a homogeneous network under the forces of the present margins.
+def drive(
+    network: MeanFieldNetwork, batch: Batch, loss: MarginLoss, alpha: float, force: Float[Tensor, " N"] | None = None
+) -> Drive:
+    """The drive of every node of a homogeneous network.
+
+    Args:
+        network: The network.
+        batch: The examples.
+        loss: The loss.
+        alpha: Scale α.
+        force: Force φ of every example; None takes those of the present margins.
 
     Raises:
         ValueError: If the activation is not positively homogeneous.
     """
     _require_homogeneous(network)
-    _, b, margins = _under_present_forces(network, batch, loss, alpha)
+    _, b, margins = _sums_and_margins(network, batch, loss, alpha, force)
     return Drive(b, margins)
 
 
 @torch.no_grad()
-def velocity(network: MeanFieldNetwork, batch: Batch, loss: MarginLoss, alpha: float) -> Velocity:
-    """The velocity of every node under the forces of the present margins, for any activation."""
-    a, w, margins = _under_present_forces(network, batch, loss, alpha)
+def velocity(
+    network: MeanFieldNetwork, batch: Batch, loss: MarginLoss, alpha: float, force: Float[Tensor, " N"] | None = None
+) -> Velocity:
+    """The velocity of every node, for any activation; the arguments of `drive`."""
+    a, w, margins = _sums_and_margins(network, batch, loss, alpha, force)
     return Velocity(*_velocity(network, a, w), margins)
 
 
@@ -105,10 +118,42 @@ def _require_homogeneous(network: MeanFieldNetwork) -> None:
         )
 
 
+def _sums_and_margins(
+    network: MeanFieldNetwork, batch: Batch, loss: MarginLoss, alpha: float, force: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The scaled sums under the given or the present forces, and the margins."""
+    if force is None:
+        return _under_present_forces(network, batch, loss, alpha)
+    return _under_given_forces(network, batch, force * batch.y, alpha)
+
+
+def _under_given_forces(
+    network: MeanFieldNetwork, batch: Batch, force: Tensor, alpha: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """In one pass; examples without a force give their output alone."""
+    N = len(force)
+    output, a, w = torch.zeros_like(force), torch.zeros_like(network.a), torch.zeros_like(network.w)
+    forced = force.nonzero().squeeze(1)
+    everyone = len(forced) == N
+    idle = forced[:0] if everyone else (force == 0.0).nonzero().squeeze(1)
+    for group, pushed in ((forced, True), (idle, False)):
+        for nodes in network.node_tiles():
+            for tile in network.row_tiles(len(group)):
+                rows = tile if everyone else group[tile]  # a slice needs no copy of the inputs
+                x = batch.x[rows]
+                z = network.preactivations(network.w[nodes], x)
+                s = network.activations(z)
+                output[rows] += network.a[nodes] @ s
+                if pushed:
+                    _add(network, nodes, x, force[rows], a, w, z, s)
+    margins = network.processes.sum_nodes(output).div_(network.M).sub_(batch.f0).mul_(batch.y).mul_(alpha)
+    return *_scaled(network, a, w, alpha, N), margins
+
+
 def _under_present_forces(
     network: MeanFieldNetwork, batch: Batch, loss: MarginLoss, alpha: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The scaled sums and the margins; in one pass where a tile holds all nodes, so that z is computed once."""
+    """In one pass where a tile holds all nodes, so that z is computed once."""
     N = len(batch.y)
     if len(network.a) > TILE_NODES[network.a.device.type] or network.processes.divide == "nodes":
         margins = margins_of(network, batch, alpha)

@@ -22,13 +22,15 @@ TILE_NODES = {"cpu": 1024, "cuda": 2**14}
 
 
 class MeanFieldNetwork(nn.Module):
-    """M nodes (a_i, w_i) with independent standard normal initial values, and a frozen copy of these.
+    """M nodes (a_i, w_i) with independent normal initial values of mean zero, and a frozen copy of these.
 
     Args:
         M: Number of nodes, of all processes.
         d: Input dimension.
         activation: A name in `mfnet.activations.ACTIVATIONS`.
         generator: Source of the initial values; they do not depend on ``dtype``.
+        a_std: Standard deviation A of the initial a, which scales the same standard normal draw.
+        w_std: Standard deviation B of every component of the initial w, likewise.
         dtype: Floating-point type of the parameters.
         precision: Of the matrix products (`mfnet.products.product`), for float32 only.
         processes: How the run is divided; divided by nodes, this network holds its share of the M nodes.
@@ -44,6 +46,8 @@ class MeanFieldNetwork(nn.Module):
         activation: str = "relu",
         *,
         generator: torch.Generator,
+        a_std: float = 1.0,
+        w_std: float = 1.0,
         dtype: torch.dtype = torch.float32,
         precision: str = "full",
         processes: Processes = ALONE,
@@ -51,8 +55,8 @@ class MeanFieldNetwork(nn.Module):
         super().__init__()
         self.M, self.precision, self.processes = M, precision, processes
         self.activation: Activation = ACTIVATIONS[activation]
-        a = torch.randn(M, generator=generator, dtype=torch.float64).to(dtype)
-        w = torch.randn(M, d, generator=generator, dtype=torch.float64).to(dtype)
+        a = torch.randn(M, generator=generator, dtype=torch.float64).mul_(a_std).to(dtype)
+        w = torch.randn(M, d, generator=generator, dtype=torch.float64).mul_(w_std).to(dtype)
         a, w = processes.take_nodes(a), processes.take_nodes(w)
         self.a, self.w = nn.Parameter(a.clone()), nn.Parameter(w.clone())
         self.register_buffer("a0", a.clone())

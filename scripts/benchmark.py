@@ -293,7 +293,7 @@ def observe(flow: Flow, problem: Problem, times: Iterable[float]) -> dict[float,
     errors = {}
     for t in times:
         flow.step(until=t)
-        margins = (margins_of(problem.network, batch, flow.objective.alpha) for batch in (problem.train, problem.test))
+        margins = flow.margins(), margins_of(problem.network, problem.test, flow.objective.alpha)
         errors[flow.t] = np.array([float(error_count(m)) / len(m) for m in margins])
         if flow.stop_reason is not None:
             break

@@ -17,11 +17,12 @@ ROOT = Path(mfnet.__file__).parent
 ROOMS = [
     ("series", "schedule", "theory"),
     ("activations", "losses", "seeding", "run_directory", "validation", "products", "processes"),
-    ("network", "observables", "checkpoint"),
+    ("network", "observables", "checkpoint", "tangent_kernel"),
     ("drive",),
     ("flow", "data"),
     ("figures",),
     ("training",),
+    ("claims",),
     ("cli",),
     ("__main__",),
 ]

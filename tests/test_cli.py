@@ -133,7 +133,7 @@ MISTAKES = [
     (["h=0"], "h=0"),
     (["data.flip=0.5"], "data.flip=0.5"),
     (["schedule.t_max=-1"], "schedule.t_max=-1"),
-    (["data=nope"], "must be one of normal, radial, sphere"),
+    (["data=nope"], "must be one of elongated, normal, radial, sphere"),
     (["data=radial", "data.radius.name=norm"], "data.radius"),
     (["network.activation=gelu", "flow=rotation"], "use flow=averaged"),
     (["network.activation=gelu", "flow=adaptive_rotation"], "use flow=averaged"),
@@ -185,7 +185,7 @@ def test_help_and_unknown_commands(capsys):
     assert main(["--help"]) == 0
     assert "mfnet train -m" in capsys.readouterr().out
     assert main(["trian"]) == 2
-    assert "train and predict" in capsys.readouterr().err
+    assert "train, predict, validate" in capsys.readouterr().err
 
 
 def test_a_run_that_diverges_keeps_what_it_saw(tmp_path):

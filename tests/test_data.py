@@ -10,6 +10,8 @@ import torch
 from torch.testing import assert_close
 
 from mfnet.data import ScheduleLoader, SphericalData, flip_labels, label, sample_inputs
+from mfnet.data.spherical import elongate
+from mfnet.network import MeanFieldNetwork
 from mfnet.observables import node_projections, order_parameter
 from mfnet.schedule import listed, log_spaced
 from mfnet.seeding import generator
@@ -32,6 +34,52 @@ def test_samples_have_the_law_that_the_theory_assumes(inputs):
     assert abs(zeta.mean() - law.m1) < 4.0 * zeta.std() / math.sqrt(n)
     p = float(law.cdf(np.asarray(law.m1)))
     assert abs((zeta < law.m1).mean() - p) < 4.0 * math.sqrt(p * (1 - p) / n)
+
+
+def test_elongated_inputs_have_the_law_that_the_theory_assumes():
+    """Along ŵ* as above; across it the projection on any direction has unit variance and is independent."""
+    n = 200_000
+    drawn = task(n_train=n, d=7, inputs="elongated", stretch=2.5)
+    x, y, direction = drawn.train.x, drawn.train.y, drawn.direction
+    along = x @ direction
+    zeta = (along * y).numpy()
+    law = projection_law("elongated", 7, stretch=2.5)
+    assert (zeta >= 0.0).all()
+    assert abs(zeta.mean() - law.m1) < 4.0 * zeta.std() / math.sqrt(n)
+    p = float(law.cdf(np.asarray(law.m1)))
+    assert abs((zeta < law.m1).mean() - p) < 4.0 * math.sqrt(p * (1 - p) / n)
+    covariance = x.T @ x / n - torch.eye(7, dtype=x.dtype) - (2.5**2 - 1.0) * torch.outer(direction, direction)
+    assert float(covariance.abs().max()) < 4.5 * math.sqrt(2.0) * 2.5**2 / math.sqrt(n)
+    across_sq = x.square().sum(dim=1).numpy() - zeta**2
+    near = zeta > 2.0 * law.m1  # whatever x∥ is
+    expected = float(law.perp_sq(np.asarray(2.0 * law.m1)))
+    assert abs(across_sq[near].mean() - expected) < 4.0 * across_sq.std() / math.sqrt(near.sum())
+
+
+def test_a_stretch_changes_the_inputs_along_the_direction_alone():
+    plain, one, three = task(), task(inputs="elongated"), task(inputs="elongated", stretch=3.0)
+    assert torch.equal(one.train.x, plain.train.x)
+    assert_close(three.train.x @ plain.direction, 3.0 * (plain.train.x @ plain.direction))
+    assert_close(elongate(three.train.x, plain.direction, 1.0 / 3.0), plain.train.x)
+    assert torch.equal(three.train.y, plain.train.y)
+
+
+def test_initial_standard_deviations_scale_the_same_draw():
+    unit, scaled = (
+        MeanFieldNetwork(5, 3, generator=generator(0, "network"), dtype=torch.float64, **settings)
+        for settings in ({}, {"a_std": 2.0, "w_std": 0.5})
+    )
+    for now, start, factor in ((scaled.a, scaled.a0, 2.0), (scaled.w, scaled.w0, 0.5)):
+        assert torch.equal(now, start)
+        assert torch.equal(start, factor * (unit.a0 if factor == 2.0 else unit.w0))
+
+
+def test_the_clock_is_read_off_nodes_of_any_initial_variances():
+    """It compares nodes with their own initial values: exact for any A and B."""
+    for a_std, w_std in ((2.0, 1.0), (0.5, 1.5), (10.0, 0.01)):
+        a0, w0 = torch.randn(2, 50, generator=generator(0, "nodes"), dtype=torch.float64)
+        a0, w0, c, s = a_std * a0, w_std * w0, math.cosh(0.8), math.sinh(0.8)
+        assert float(order_parameter(c * a0 + s * w0, c * w0 + s * a0, a0, w0)) == pytest.approx(0.8, rel=1e-12)
 
 
 def test_an_unknown_law_is_refused():

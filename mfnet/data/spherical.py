@@ -1,4 +1,4 @@
-"""Linearly separable data with spherical symmetry (Sec. 3): y = sign(ŵ*·x)."""
+"""Linearly separable data, y = sign(ŵ*·x), with spherical symmetry (Sec. 3) or symmetric about ŵ*."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ from mfnet.theory.projections import radius_law
 
 
 class SphericalData(ObservedData):
-    """Inputs with a spherical law, labelled by the side of a hyperplane.
+    """Inputs with a spherical law, or one elongated along ŵ*, labelled by the side of a hyperplane.
 
     Args:
         n_train: Number N of training examples.
         n_test: Number of test examples.
         d: Input dimension.
         seed: Keys every draw, with its purpose; training set, test set and direction are independent.
-        inputs: 'normal' (unit variance in each dimension), 'sphere' (uniform, radius 1) or 'radial'.
+        inputs: 'normal' (unit variance in each dimension), 'sphere' (uniform, radius 1), 'radial' or 'elongated'.
         radius: For radial inputs, the law of |x|: ``{"name": scipy.stats law, **parameters}``.
+        stretch: For elongated inputs, the standard deviation along ŵ* of normal inputs; it is 1 across.
         flip: Fraction of training labels that are reversed; test labels are true.
         direction: 'random', a random unit vector ŵ*, or 'axis', the first coordinate axis.
         schedule: Observation times (`ObservedData`).
@@ -41,10 +42,12 @@ class SphericalData(ObservedData):
         radius: Mapping[str, object] | None = None,
         flip: float = 0.0,
         direction: str = "random",
+        stretch: float = 1.0,
     ):
         super().__init__(schedule)
         self.n_train, self.n_test, self.d, self.seed = n_train, n_test, d, seed
         self.inputs, self.radius, self.flip, self.direction_name = inputs, radius, flip, direction
+        self.stretch = stretch
 
     def draw(self) -> Task:
         direction = torch.zeros(self.d, dtype=torch.float64)
@@ -57,7 +60,11 @@ class SphericalData(ObservedData):
         return Task(Examples(train.x, flipped), self._examples(self.n_test, direction, "test"), direction)
 
     def _examples(self, n: int, direction: Tensor, purpose: str) -> Examples:
-        x = sample_inputs(n, self.d, self.inputs, generator(self.seed, purpose), self.radius)
+        source = generator(self.seed, purpose)
+        if self.inputs == "elongated":
+            x = elongate(sample_inputs(n, self.d, "normal", source), direction, self.stretch)
+        else:
+            x = sample_inputs(n, self.d, self.inputs, source, self.radius)
         return Examples(x, label(x, direction))
 
 
@@ -84,6 +91,11 @@ def sample_inputs(
         uniform = torch.rand(n, generator=source, dtype=torch.float64)
         return x * torch.as_tensor(radius_law(radius).ppf(uniform.numpy()))[:, None]
     raise ValueError(f"inputs={inputs!r}: allowed are normal, sphere, and radial with a law of the radius")
+
+
+def elongate(x: Float[Tensor, "N d"], direction: Float[Tensor, " d"], stretch: float) -> Float[Tensor, "N d"]:
+    """``x`` with its component along the unit vector ``direction`` multiplied by ``stretch``."""
+    return x + (stretch - 1.0) * torch.outer(x @ direction, direction)
 
 
 def flip_labels(y: Float[Tensor, " N"], flip: float, source: torch.Generator) -> Float[Tensor, " N"]:

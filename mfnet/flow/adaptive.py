@@ -134,6 +134,9 @@ class AdaptiveFlow(Flow):
             self.dt = allowed if dt > 0.5 * self.dt else max(allowed, self.dt)  # not held back by an observation
         self._must_stop(self._begin())
 
+    def margins(self) -> Float[Tensor, " N"]:
+        return self._begin()
+
     def _first_step(self, longest: float) -> float:
         network = self.objective.network
         size = self._norm(network.a, network.w)

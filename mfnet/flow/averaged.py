@@ -86,6 +86,8 @@ from mfnet.losses import MarginLoss
 #: Fewest and most sub-steps of a step in which a force changes.
 SUB_STEPS = (8, 256)
 
+#: Most sub-steps between two looks at which forces may change.
+BLOCK = 16
 
 #: Share of the loss at the beginning of a step by which its forecast may miss, so that the last examples are
 #: satisfied when they are, and not some steps later.
@@ -106,6 +108,29 @@ class Forecast(NamedTuple):
     n_sub: int
 
 
+class Kept(NamedTuple):
+    """What a step leaves to the next, and a checkpoint holds.
+
+    Attributes:
+        force: The averaged forces φ̄ of the last step.
+        residual: Velocity r of the margins that the surrogate has lately missed.
+        dt: Length of the last step; 0 before the first.
+        change: Change of the rates over the last step, under its forces; None before the first.
+    """
+
+    force: Float[Tensor, " N"]
+    residual: Float[Tensor, " N"]
+    dt: float = 0.0
+    change: Rates | None = None
+
+
+class Present(NamedTuple):
+    """Rates of the present nodes under the forces of the last step, and their margins."""
+
+    rates: Rates
+    margins: Float[Tensor, " N"]
+
+
 class Averaged(AdaptiveFlow):
     """Adaptive steps under forces that are averaged over each step.
 
@@ -121,11 +146,11 @@ class Averaged(AdaptiveFlow):
         n_sub: Sub-steps so far.
     """
 
-    _margins: Tensor | None = None
-    _residual: Tensor | None = None
+    _present: Present | None = None
+    _kept: Kept | None = None
     _inputs: Batch | None = None
 
-    def __init__(self, objective: Objective, *, resolution: float = 2.0, memory: float = 0.5, **tolerance: Any):
+    def __init__(self, objective: Objective, *, resolution: float = 4.0, memory: float = 0.5, **tolerance: Any):
         homogeneous = objective.network.activation.homogeneous
         super().__init__(objective, Turning(objective) if homogeneous else Straight(), **tolerance)
         self.resolution, self.memory = resolution, memory
@@ -148,19 +173,17 @@ class Averaged(AdaptiveFlow):
         super()._advance_to(until)
 
     def _begin(self) -> Float[Tensor, " N"]:
-        if self._margins is None or self._residual is None or self._inputs is None:
-            self._margins = self.objective.margins()
-            residual = torch.zeros_like(self._margins) if self._residual is None else self._residual
-            self._residual = residual.to(self._margins.device)
-            batch = self.objective.source(0)
-            # a force that jumps is an exact multiple of 1/n_sub, whatever the type that its margin was followed in
-            self._inputs = Batch(*(values.float() for values in batch)) if self._loss.jumps else batch
-        self._surrogate = Surrogate(self.objective.network, self._inputs)
-        return self._margins
+        if self._present is None:
+            if self._kept is None:
+                margins = self.objective.margins()
+                self._kept = Kept(self.objective.margin_loss.force(margins), torch.zeros_like(margins))
+            rates, margins = self.motion.present(self.objective, self._kept.force)
+            self._present = Present(rates, margins)
+        return self._present.margins
 
     def _present_rates(self) -> Rates:
-        assert self._margins is not None
-        return self.motion.forced(self.objective, self.objective.margin_loss.force(self._margins))
+        assert self._present is not None
+        return self._present.rates
 
     @property
     def _loss(self) -> MarginLoss:
@@ -172,49 +195,109 @@ class Averaged(AdaptiveFlow):
         loss = self.objective.margin_loss
         return replace(loss, h=loss.h * (1.0 + 0.5 * self.tolerance.rtol)) if loss.jumps else loss
 
+    def _surrogate(self, dt: float) -> Surrogate:
+        """The surrogate kernel of the nodes where the forces of the last step would bring them in ``dt``."""
+        assert self._present is not None
+        network = self.objective.network
+        if self._inputs is None:
+            batch = self.objective.source(0)
+            # a force that jumps is an exact multiple of 1/n_sub, whatever the type that its margin was followed in
+            self._inputs = Batch(*(values.float() for values in batch)) if self._loss.jumps else batch
+        a, w = network.a.clone(), network.w.clone()
+        self.motion.move(network.a, network.w, self._present.rates, dt)
+        surrogate = Surrogate(network, self._inputs)
+        network.a.copy_(a)
+        network.w.copy_(w)
+        return surrogate
+
+    def _rates_under(self, force: Float[Tensor, " N"]) -> Rates:
+        """Rates of the present nodes; they are linear in the forces, so that rows with a new force are enough."""
+        assert self._present is not None
+        assert self._kept is not None
+        change = force - self._kept.force
+        new, forced = self.objective.network.processes.sum_rows(
+            torch.stack([change.count_nonzero(), force.count_nonzero()])
+        ).tolist()
+        if new == 0:
+            return self._present.rates
+        if new > forced:
+            return self.motion.forced(self.objective, force)
+        added = self.motion.forced(self.objective, change)
+        return tuple(part + rate for part, rate in zip(added, self._present.rates, strict=True))
+
     def _try(self, dt: float) -> float:
-        assert self._margins is not None
-        assert self._residual is not None
-        loss, processes = self._loss, self.objective.network.processes
+        assert self._present is not None
+        assert self._kept is not None
+        network, loss, margins = self.objective.network, self._loss, self._present.margins
         resolution = self.resolution * self.tolerance.rtol
-        self._forecast = forecast(self._surrogate, loss, self._margins, self._residual, dt, resolution)
+        self._forecast = forecast(self._surrogate(0.5 * dt), loss, margins, self._kept.residual, dt, resolution)
         force = self._forecast.force
 
-        def rates() -> Rates:
-            return self.motion.forced(self.objective, force)
+        start = self._rates_under(force)
+        self.motion.move(network.a, network.w, self._mean_rates(start, dt), dt)
+        self._end = self.motion.present(self.objective, force)
+        self._change = tuple(after - before for before, after in zip(start, self._end[0], strict=True))
+        moved = self._norm(*self.motion.velocity(network.a, network.w, self._change))
+        node_error = 0.5 * dt * moved / self.tolerance.allowed(self.displacement())
 
-        node_error = self._move_second_order(dt, rates(), rates)
-        self._end = self.objective.margins()
-        certain = (force == loss.force(self._margins)) & (force == loss.force(self._end))
-        mismatch = (loss(self._forecast.margins) - loss(self._end)).abs().masked_fill_(certain, 0.0)
-        sums = torch.stack([mismatch.sum(), force.count_nonzero(), loss(self._margins).sum()])
-        missed, forced, left = processes.sum_rows(sums).tolist()
+        end_margins = self._end[1]
+        certain = (force == loss.force(margins)) & (force == loss.force(end_margins))
+        mismatch = (loss(self._forecast.margins) - loss(end_margins)).abs().masked_fill_(certain, 0.0)
+        sums = torch.stack([mismatch.sum(), force.count_nonzero(), loss(margins).sum()])
+        missed, forced, left = network.processes.sum_rows(sums).tolist()
         allowed = min(forced * float(loss(torch.zeros(()))) * (10.0 * self.tolerance.rtol) ** 2, MISSED * left)
-        return max(node_error, missed / allowed if missed > 0.0 else 0.0) if allowed > 0.0 else math.inf
+        if not (math.isfinite(node_error) and math.isfinite(missed) and allowed > 0.0):
+            return math.inf
+        return max(node_error, missed / allowed)
+
+    def _mean_rates(self, start: Rates, dt: float) -> Rates:
+        """Rates in the middle of a step: those at its start, and half of what the last step says they will change.
+
+        No further ahead than the last step has seen; and the change is of second order in the forces, by which nodes
+        turn, and examples then push them through other gates.
+        """
+        assert self._kept is not None
+        if self._kept.change is None:
+            return start
+        sums = torch.stack([self._forecast.force.sum(), self._kept.force.sum()])
+        now, before = self.objective.network.processes.sum_rows(sums).tolist()
+        share = 0.5 * min(dt / self._kept.dt, 1.0) * (min(now / before, 1.0) ** 2 if before > 0.0 else 0.0)
+        pairs = zip(start, self._kept.change, strict=True)
+        return tuple(torch.add(rate, change, alpha=share) for rate, change in pairs)
 
     def _take(self, dt: float) -> None:
-        assert self._margins is not None
-        assert self._residual is not None
+        assert self._present is not None
+        assert self._kept is not None
         force, processes = self._forecast.force, self.objective.network.processes
-        changing = force != self._loss.force(self._margins)
+        changing = force != self._loss.force(self._present.margins)
         means = processes.sum_rows(torch.stack([force.sum(), changing.sum()])) / processes.count_rows(len(force))
         self._impulse, self._slid = self._impulse + dt * float(means[0]), self._slid + dt * float(means[1])
         self._since += dt
         self.n_sub += self._forecast.n_sub
-        self._residual = self._residual + (self._end - self._forecast.margins) * (self.memory / dt)
-        self._margins = self._end
+        rates, margins = self._end
+        residual = self._kept.residual + (margins - self._forecast.margins) * (self.memory / dt)
+        self._kept = Kept(force, residual, dt, self._change)
+        self._present = Present(rates, margins)
 
     def state_dict(self) -> dict[str, Any]:
-        residual = None if self._residual is None else self.objective.network.processes.gather_rows(self._residual)
-        return {**super().state_dict(), "forecast": {"residual": residual, "n_sub": self.n_sub}}
+        processes, kept = self.objective.network.processes, None
+        if self._kept is not None:
+            force, residual, dt, change = self._kept
+            nodes = change and [processes.gather_nodes(part) for part in change]
+            kept = [processes.gather_rows(force), processes.gather_rows(residual), dt, nodes]
+        return {**super().state_dict(), "forecast": {"kept": kept, "n_sub": self.n_sub}}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         state = dict(state_dict)
         saved = state.pop("forecast")
         super().load_state_dict(state)
-        self.n_sub, self._margins = saved["n_sub"], None
-        residual = saved["residual"]
-        self._residual = None if residual is None else self.objective.network.processes.take_rows(residual)
+        self.n_sub, self._present, self._kept = saved["n_sub"], None, None
+        if saved["kept"] is not None:
+            processes, device = self.objective.network.processes, self.objective.network.a.device
+            force, residual, dt, change = saved["kept"]
+            force, residual = (processes.take_rows(part).to(device) for part in (force, residual))
+            nodes = change and tuple(processes.take_nodes(part).to(device) for part in change)
+            self._kept = Kept(force, residual, dt, nodes)
 
 
 def forecast(
@@ -227,9 +310,6 @@ def forecast(
 ) -> Forecast:
     """Lets the margins move alone for a time ``dt``: dm/dt = K̂φ/N + r.
 
-    Examples so far from the margin h that their force cannot change are left out of the sub-steps; what they do
-    to the others is constant.
-
     Args:
         surrogate: The kernel K̂.
         loss: The loss.
@@ -238,34 +318,60 @@ def forecast(
         dt: Length of the step.
         resolution: Longest sub-step: change of a margin, in units of h, if all forces that may change changed by 1.
     """
-    processes = surrogate.processes
     start = loss.force(margins)
-    change = (surrogate(start) + residual).abs() * dt
-    pushed = start != 0
-    sums = processes.sum_rows(torch.stack([change[pushed].sum(), pushed.sum()]))
-    reach = 2.0 * (change + sums[0] / sums[1].clamp_min(1.0))
-    open_rows = (~loss.force_is_constant(margins, reach)).nonzero().squeeze(1)
-    if processes.count_rows(len(open_rows)) == 0:
+    open_rows = _open_rows(surrogate, loss, margins, start, residual, dt)
+    n_open = surrogate.processes.count_rows(len(open_rows))
+    if n_open == 0:
         return Forecast(start, margins + dt * (surrogate(start) + residual), 0)
-
     part = surrogate.rows(open_rows)
-    ones = torch.ones_like(part.kappa)
-    squares = processes.sum_rows(part.speed(ones, processes.sum_rows(part.features(ones))).square().sum())
-    jump = dt * math.sqrt(float(squares) / processes.count_rows(len(open_rows)))
+    squares = surrogate.processes.sum_rows(part(torch.ones_like(part.kappa)).square().sum())
+    jump = dt * math.sqrt(float(squares) / n_open)
+    if not math.isfinite(jump):  # the kernel of nodes that have overflowed: the step is too long
+        return Forecast(start, torch.full_like(margins, math.nan), 0)
     n_sub = min(max(math.ceil(jump / (resolution * loss.h)), SUB_STEPS[0]), SUB_STEPS[1])
-    constant = start.clone()
+
+    n_blocks = math.ceil(n_sub / BLOCK)
+    n_sub = n_blocks * math.ceil(n_sub / n_blocks)
+    force, m = torch.zeros_like(start), margins.to(surrogate.kappa.dtype)
+    for _ in range(n_blocks):
+        block = _block(surrogate, loss, m, residual, dt / n_blocks, n_sub // n_blocks)
+        force += block
+        m = m + (surrogate(block) + residual).to(m.dtype).mul_(dt / n_blocks)
+    force /= n_blocks
+    return Forecast(force, margins + dt * (surrogate(force) + residual), n_sub)
+
+
+def _open_rows(
+    surrogate: Surrogate, loss: MarginLoss, margins: Tensor, force: Tensor, residual: Tensor, dt: float
+) -> Tensor:
+    """Examples so near to the margin h that their force may change within ``dt``."""
+    change = (surrogate(force) + residual).abs() * dt
+    pushed = force != 0
+    sums = surrogate.processes.sum_rows(torch.stack([change[pushed].sum(), pushed.sum()]))
+    reach = 2.0 * (change + sums[0] / sums[1].clamp_min(1.0))
+    return (~loss.force_is_constant(margins, reach)).nonzero().squeeze(1)
+
+
+def _block(
+    surrogate: Surrogate, loss: MarginLoss, margins: Tensor, residual: Tensor, dt: float, n_sub: int
+) -> Float[Tensor, " N"]:
+    """Mean forces over ``n_sub`` sub-steps of the examples whose force may change; the others' are constant."""
+    processes = surrogate.processes
+    force = loss.force(margins)
+    open_rows = _open_rows(surrogate, loss, margins, force, residual, dt)
+    part, constant = surrogate.rows(open_rows), force.clone()
     constant[open_rows] = 0.0
     features = processes.sum_rows(surrogate.features(constant))
-    m, r = margins[open_rows].to(ones.dtype), residual[open_rows].to(ones.dtype)
-    total = torch.zeros_like(m)
+    m, r = margins[open_rows], residual[open_rows].to(margins.dtype)
+    total, phi, own = torch.zeros_like(m), torch.zeros_like(m), torch.zeros_like(features)
     with _one_thread():
         for _ in range(n_sub):
-            phi = loss.force(m)
+            before, phi = phi, loss.force(m)
             total += phi
-            m += (part.speed(phi, features + processes.sum_rows(part.features(phi))) + r).mul_(dt / n_sub)
-    force = start
-    force[open_rows] = (total / n_sub).to(force.dtype)
-    return Forecast(force, margins + dt * (surrogate(force) + residual), n_sub)
+            own += part.features_of_change(phi - before)
+            m += (part.speed(phi, features + processes.sum_rows(own.clone())) + r).mul_(dt / n_sub)
+    force[open_rows] = total / n_sub
+    return force.to(residual.dtype)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mfnet.drive import margins_of
 from mfnet.flow.objective import Objective
 from mfnet.flow.stopping import StoppingRules, StopReason
 
@@ -47,6 +48,10 @@ class Flow(torch.optim.Optimizer):
             until: The time to reach, at least the present one.
         """
         self._advance_to(until)
+
+    def margins(self) -> Float[Tensor, " N"]:
+        """m = αyF of this process's training examples, at the present nodes."""
+        return margins_of(self.objective.network, self.objective.source(0), self.objective.alpha)
 
     @torch.no_grad()
     def displacement(self) -> float:

@@ -18,8 +18,10 @@ class Motion(ABC):
     """Rates of all nodes, and the motion under rates that do not change."""
 
     @abstractmethod
-    def present(self, objective: Objective) -> tuple[Rates, Float[Tensor, " N"]]:
-        """Rates under the forces of the present margins, and these margins."""
+    def present(
+        self, objective: Objective, force: Float[Tensor, " N"] | None = None
+    ) -> tuple[Rates, Float[Tensor, " N"]]:
+        """Rates of the present nodes and their margins, under the forces of these margins or those given."""
 
     @abstractmethod
     def forced(self, objective: Objective, force: Float[Tensor, " N"]) -> Rates:
@@ -48,8 +50,10 @@ class Turning(Motion):
         if not activation.homogeneous:
             raise ValueError(f"rotation steps need a homogeneous activation, and {activation.name} is not")
 
-    def present(self, objective: Objective) -> tuple[Rates, Float[Tensor, " N"]]:
-        b, margins = objective.drive(0)
+    def present(
+        self, objective: Objective, force: Float[Tensor, " N"] | None = None
+    ) -> tuple[Rates, Float[Tensor, " N"]]:
+        b, margins = objective.drive(0, force)
         return (b,), margins
 
     def forced(self, objective: Objective, force: Float[Tensor, " N"]) -> Rates:
@@ -67,8 +71,10 @@ class Turning(Motion):
 class Straight(Motion):
     """θ ← θ + Δt θ̇, for any activation."""
 
-    def present(self, objective: Objective) -> tuple[Rates, Float[Tensor, " N"]]:
-        a, w, margins = objective.velocity(0)
+    def present(
+        self, objective: Objective, force: Float[Tensor, " N"] | None = None
+    ) -> tuple[Rates, Float[Tensor, " N"]]:
+        a, w, margins = objective.velocity(0, force)
         return (a, w), margins
 
     def forced(self, objective: Objective, force: Float[Tensor, " N"]) -> Rates:

@@ -37,15 +37,19 @@ class Objective:
         self.source, self.fixed = source, fixed
         self.work = 0.0
 
-    def drive(self, step: int) -> Drive:
-        """The drive of every node (homogeneous activations) under the forces of the present margins."""
-        self.work += 2.0
-        return drive(self.network, self.source(step), self.margin_loss, self.alpha)
+    def drive(self, step: int, force: Float[Tensor, " N"] | None = None) -> Drive:
+        """The drive of every node (homogeneous activations) under the forces of the present margins, or those given."""
+        self.work += 1.0 + self._forced_share(force)
+        return drive(self.network, self.source(step), self.margin_loss, self.alpha, force)
 
-    def velocity(self, step: int) -> Velocity:
-        """The velocity of every node under the forces of the present margins."""
-        self.work += 2.0
-        return velocity(self.network, self.source(step), self.margin_loss, self.alpha)
+    def velocity(self, step: int, force: Float[Tensor, " N"] | None = None) -> Velocity:
+        """The velocity of every node under the forces of the present margins, or those given."""
+        self.work += 1.0 + self._forced_share(force)
+        return velocity(self.network, self.source(step), self.margin_loss, self.alpha, force)
+
+    @staticmethod
+    def _forced_share(force: Float[Tensor, " N"] | None) -> float:
+        return 1.0 if force is None else float(force.count_nonzero()) / max(len(force), 1)
 
     def margins(self) -> Float[Tensor, " N"]:
         """The present margins m = αyF of a fixed training set."""

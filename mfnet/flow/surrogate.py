@@ -76,6 +76,11 @@ class Surrogate:
         signed = force.to(self.kappa.dtype) * self.batch.y
         return torch.cat([signed @ self.batch.x, (signed @ self.e)[None]])
 
+    def features_of_change(self, change: Float[Tensor, " n"]) -> Float[Tensor, " k"]:
+        """`features` of forces most of which are 0."""
+        rows = change.nonzero().squeeze(1)
+        return self.features(change) if 4 * len(rows) > len(change) else self.rows(rows).features(change[rows])
+
     def speed(self, force: Float[Tensor, " n"], features: Float[Tensor, " k"]) -> Float[Tensor, " n"]:
         """dm/dt of the rows from their own forces and the features of all examples."""
         collective = torch.addmv(self.e * features[-1], self.batch.x, self.linear @ features[:-1])

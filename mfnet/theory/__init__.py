@@ -5,27 +5,46 @@
 0.39894228
 """
 
+from mfnet.theory.closures import KernelClosure, LinearClosure
+from mfnet.theory.finite_samples import realised_starting_error, starting_error
 from mfnet.theory.finite_width import FiniteWidth
+from mfnet.theory.kernel_flow import KernelFlow
 from mfnet.theory.mean_field import MeanField, MeanFieldSolution
+from mfnet.theory.moving_kernel import MovingKernel
+from mfnet.theory.onset import Onset, onset, onset_time_exponent, onset_unsatisfied_law
 from mfnet.theory.overlay import Curve, Draw, Nodes, Theory
-from mfnet.theory.projections import LabelNoise, Normal, ProjectionLaw, Radial, Sphere, projection_law
+from mfnet.theory.projections import Elongated, LabelNoise, Normal, ProjectionLaw, Radial, Sphere, projection_law
 from mfnet.theory.regimes import AsymptoticLaws, LazySolution, lazy_limit
+from mfnet.theory.tangent_kernel import ActualKernel, LimitKernel
 
 __all__ = [
+    "ActualKernel",
     "AsymptoticLaws",
     "Curve",
     "Draw",
+    "Elongated",
     "FiniteWidth",
+    "KernelClosure",
+    "KernelFlow",
     "LabelNoise",
     "LazySolution",
+    "LimitKernel",
+    "LinearClosure",
     "MeanField",
     "MeanFieldSolution",
+    "MovingKernel",
     "Nodes",
     "Normal",
+    "Onset",
     "ProjectionLaw",
     "Radial",
     "Sphere",
     "Theory",
     "lazy_limit",
+    "onset",
+    "onset_time_exponent",
+    "onset_unsatisfied_law",
     "projection_law",
+    "realised_starting_error",
+    "starting_error",
 ]

@@ -45,7 +45,7 @@ class FiniteWidth(Theory):
         x_par, cosh, sinh = np.broadcast_arrays(*(np.asarray(v, dtype=float) for v in (x_par, cosh, sinh)))
         small = np.abs(sinh) < _SMALLEST_SINH
         floor = np.where(small, _SMALLEST_SINH, sinh)
-        moments = _Moments.of(x_par, self._perp_sq(x_par), self.mean_field.d, np.where(small, 1.0, cosh), floor)
+        moments = _Moments.of(self.mean_field, x_par, self._perp_sq(x_par), np.where(small, 1.0, cosh), floor)
         activation = ACTIVATIONS[self.mean_field.activation]
         variance = activation.odd_slope**2 * moments.odd_variance() + moments.even_variance(activation)
         return np.sqrt(np.maximum(variance, 0.0) / self.M) * np.where(small, np.abs(sinh) / _SMALLEST_SINH, 1.0)
@@ -56,10 +56,11 @@ class FiniteWidth(Theory):
     def _average(self, solution: MeanFieldSolution, f: Callable[[Array, Array], Array]) -> Float[Array, " T"]:
         """E_x f(μ, σ_M) at each time; panels meet at the margin, where f may be steep.
 
-        σ_M varies slowly with x∥, and is interpolated by a spline from 33 points.
+        σ_M is interpolated by a spline from 49 points, close together near 0: late, as w∥ outgrows w⊥, it bends at
+        x∥ ~ √d e^{−γ}.
         """
         law = self.mean_field.law
-        grid = np.linspace(0.0, law.quadrature(law.m1)[0].max(), 33)
+        grid = law.quadrature(law.m1)[0].max() * np.linspace(0.0, 1.0, 49) ** 3
         std = CubicSpline(grid, self.output_std(grid[:, None], solution.cosh, solution.sinh))
         result = np.empty(solution.t.shape)
         for k, (slope, z_c) in enumerate(zip(solution.slope, solution.z_c, strict=True)):
@@ -90,17 +91,18 @@ class FiniteWidth(Theory):
 
         At first order in 1/√M only the component of F's fluctuation along x∥ moves the clock (every other
         averages out over the data): F = (c/√d)(p sinh 2γ + 2q sinh²γ) x∥, where p = ⟨a₀² + w∥₀²⟩/2 and
-        q = ⟨a₀w∥₀⟩ over the actual M nodes. They are uncorrelated, with means 1 and 0 and variances 1/M; the
-        response of γ(t) to each is the central difference of two solutions.
+        q = ⟨a₀w∥₀⟩ over the actual M nodes. They are uncorrelated, with means V and 0 and variances (A⁴ + B⁴)/2M and
+        A²B²/M; the response of γ(t) to each is the central difference of two solutions.
         """
         model = replace(self.mean_field, dt=None)
-        step = 1e-3
+        mean, step = model.mean_variance, 1e-3 * model.mean_variance
+        p_std, q_std = math.hypot(model.a_std**2, model.w_std**2) / math.sqrt(2.0), model.a_std * model.w_std
 
         def response(dp: float, dq: float) -> Array:
-            ahead = _realised_gamma(model, 1.0 + dp, dq, solution.t)
-            return (ahead - _realised_gamma(model, 1.0 - dp, -dq, solution.t)) / (2.0 * step)
+            ahead = _realised_gamma(model, mean + dp, dq, solution.t)
+            return (ahead - _realised_gamma(model, mean - dp, -dq, solution.t)) / (2.0 * step)
 
-        return np.hypot(response(step, 0.0), response(0.0, step)) / math.sqrt(self.M)
+        return np.hypot(p_std * response(step, 0.0), q_std * response(0.0, step)) / math.sqrt(self.M)
 
     def series(self, t: Float[Array, " T"]) -> dict[str, Curve]:
         solution = self.mean_field.solve(t)
@@ -151,7 +153,7 @@ def _ratio(numerator: Array, std: Array) -> Array:
 
 
 def _realised_gamma(model: MeanField, p: float, q: float, t: Array) -> Array:
-    """γ(t) when the actual nodes have ⟨a₀² + w∥₀²⟩/2 = p and ⟨a₀w∥₀⟩ = q instead of 1 and 0."""
+    """γ(t) when the actual nodes have ⟨a₀² + w∥₀²⟩/2 = p and ⟨a₀w∥₀⟩ = q instead of V and 0."""
 
     def rate(gamma: float) -> float:
         overlap = p * math.sinh(2.0 * gamma) + 2.0 * q * math.sinh(gamma) ** 2  # ⟨a w∥⟩ − ⟨a₀w∥₀⟩
@@ -165,34 +167,41 @@ def _realised_gamma(model: MeanField, p: float, q: float, t: Array) -> Array:
 class _Moments:
     """Second moments of a node's (a, z) now and (a₀, z₀) at the start, seen from one input x.
 
-    ``az`` is Cov(a, z), ``a_z0`` is Cov(a, z₀), and so on; Cov(a₀, z₀) = 0 and Cov(a₀, a₀) = 1. The unlike
-    terms agree: Cov(a, z₀) = Cov(a₀, z).
+    ``az`` is Cov(a, z), ``a_z0`` is Cov(a, z₀), ``z_a0`` is Cov(z, a₀), and so on; Cov(a₀, z₀) = 0. ``odd`` is
+    Var[a z − a₀ z₀], where every term of lower order in γ has cancelled.
     """
 
     aa: Values
     zz: Values
+    a0a0: Values
     z0z0: Values
     a_a0: Values
     z_z0: Values
     az: Values
     a_z0: Values
+    z_a0: Values
     odd: Values
 
     @staticmethod
-    def of(x_par: Values, perp_sq: Values, d: int, cosh: Values, sinh: Values) -> _Moments:
-        par_sq = np.square(x_par) / d
-        perp = perp_sq / d
-        norm = cosh**2 + sinh**2
-        grown = par_sq * ((norm - 1.0) ** 2 + 4.0 * (cosh * sinh) ** 2) + perp * ((cosh - 1.0) ** 2 + sinh**2)
+    def of(model: MeanField, x_par: Values, perp_sq: Values, cosh: Values, sinh: Values) -> _Moments:
+        a_var, w_var = model.a_std**2, model.w_std**2
+        par = x_par / math.sqrt(model.d)
+        par_sq = np.square(x_par) / model.d
+        perp = w_var * (perp_sq / model.d)
+        moved = cosh**2 + sinh**2 - 1.0  # of a w∥ along a₀w∥₀; along a₀² and w∥₀² it is CS
+        along = a_var * w_var * moved**2 + 2.0 * (a_var**2 + w_var**2) * (cosh * sinh) ** 2
+        across = a_var * (cosh - 1.0) ** 2 + w_var * sinh**2
         return _Moments(
-            aa=norm,
-            zz=norm * par_sq + perp,
-            z0z0=par_sq + perp,
-            a_a0=cosh,
-            z_z0=cosh * par_sq + perp,
-            az=2.0 * cosh * sinh * x_par / math.sqrt(d),
-            a_z0=sinh * x_par / math.sqrt(d),
-            odd=grown,
+            aa=a_var * cosh**2 + w_var * sinh**2,
+            zz=(w_var * cosh**2 + a_var * sinh**2) * par_sq + perp,
+            a0a0=np.full_like(par, a_var),
+            z0z0=w_var * par_sq + perp,
+            a_a0=a_var * cosh,
+            z_z0=w_var * cosh * par_sq + perp,
+            az=(a_var + w_var) * cosh * sinh * par,
+            a_z0=w_var * sinh * par,
+            z_a0=a_var * sinh * par,
+            odd=par_sq * along + perp * across,
         )
 
     def odd_variance(self) -> Values:
@@ -211,8 +220,8 @@ class _Moments:
         rho = np.clip(self.z_z0 / (sigma * sigma0), -1.0, 1.0)
         across = np.sqrt(1.0 - rho**2)
         modulus = sigma * sigma0 * (across + rho * np.arcsin(rho))  # (π/2) E|z||z₀|
-        crossed = self.a_a0 * modulus + self.a_z0 * (self.az * across * sigma0 / sigma + self.a_z0 * np.arcsin(rho))
-        return self.aa * self.zz + 2.0 * self.az**2 + self.z0z0 - 4.0 / math.pi * crossed
+        crossed = self.a_a0 * modulus + self.z_a0 * (self.az * across * sigma0 / sigma + self.a_z0 * np.arcsin(rho))
+        return self.aa * self.zz + 2.0 * self.az**2 + self.a0a0 * self.z0z0 - 4.0 / math.pi * crossed
 
     def _even_by_quadrature(self, activation: Activation) -> Values:
         """The same for a smooth even part: a and a₀ are integrated out given (z, z₀)."""
@@ -224,7 +233,7 @@ class _Moments:
             rest = math.sqrt(max(self.z0z0[i] - self.z_z0[i] ** 2 / self.zz[i], 0.0))
             z, z0 = sigma * one, self.z_z0[i] / sigma * one + rest * two
             # a = p₁ξ₁ + p₂ξ₂ + remainder, likewise a₀, with ξ the two standard normals behind (z, z₀)
-            p1, q1 = self.az[i] / sigma, self.a_z0[i] / sigma
+            p1, q1 = self.az[i] / sigma, self.z_a0[i] / sigma
             p2 = (self.a_z0[i] - self.z_z0[i] / sigma * p1) / rest if rest > 0.0 else 0.0
             q2 = (0.0 - self.z_z0[i] / sigma * q1) / rest if rest > 0.0 else 0.0
             now, start = activation.even(z), activation.even(z0)
@@ -232,7 +241,7 @@ class _Moments:
             remainder = (
                 (self.aa[i] - p1**2 - p2**2) * now**2
                 - 2.0 * (self.a_a0[i] - p1 * q1 - p2 * q2) * now * start
-                + (1.0 - q1**2 - q2**2) * start**2
+                + (self.a0a0[i] - q1**2 - q2**2) * start**2
             )
             result[i] = np.sum(weight * (mean**2 + remainder))
         return result

@@ -1,5 +1,16 @@
 """The mean-field solution for separable data, N → ∞ and M → ∞ (Sec. 3.1).
 
+It asks of the inputs that x and −x, and x∥ŵ* + x⊥ and x∥ŵ* − x⊥, are equally likely: then every node is driven
+along ŵ* by the same J(t), and one clock γ moves them all (the derivation is with `mfnet.theory.projections`).
+
+What fails with a general covariance C, normal inputs say: F = v·x stays linear, and the drive q ∝ ⟨φ y x⟩ is still
+the same for all nodes, but it starts along Cŵ*, not ŵ*, so that w⊥ moves at the same order as w∥; and because φ
+depends on v, q turns with time in the plane of Cŵ* and Cv. Nodes then follow ȧ = w·q(t), ẇ = a q(t), whose
+propagators at different times do not commute: no single clock, no hyperbolas. Only where Cŵ* ∝ ŵ* (x∥ independent of
+x⊥, which need not be isotropic) are these equations those of eq. 10. Measured with a correlation of 0.6 of x∥ and
+one other component (d = 20, α = 1, tests/theory/test_other_data.py): w⊥ at first moves 0.6 times as far as w∥, q
+turns by 54°, and the single clock misses a third to a half of the motion of a, and later a third of that of w∥.
+
 >>> from mfnet.theory import MeanField
 >>> solution = MeanField(d=100, alpha=1.0).solve([1.0, 100.0])
 >>> [round(float(g), 6) for g in solution.gamma]
@@ -29,8 +40,11 @@ from mfnet.theory.projections import ProjectionLaw, projection_law
 class MeanField(Theory):
     """A network of infinitely many nodes that learns infinitely many examples.
 
-    Initial parameters are independent, of mean zero and variance one. All times are mean-field time t
+    Initial parameters are independent and normal, of mean zero. All times are mean-field time t
     (a step of SGD with learning rate η advances t by η/M).
+
+    Of the initial variances A² and B² only their mean V enters the clock, and as a change of units:
+    γ(t; α, A, B) = γ(Vt; αV, 1, 1).
 
     Raises ValueError for a parameter outside its range.
 
@@ -40,11 +54,14 @@ class MeanField(Theory):
         h: Margin below which an example is unsatisfied.
         activation: Name of an activation whose odd part is linear (`mfnet.theory.activations`).
         loss: Name of a margin loss (`mfnet.theory.losses`).
-        inputs: 'normal' (eq. 13), 'sphere' (eq. 14), 'radial', or a law of projections.
+        inputs: 'normal' (eq. 13), 'sphere' (eq. 14), 'radial', 'elongated', or a law of projections.
         radius: For radial inputs, the law of |x|: ``{"name": scipy.stats law, **parameters}``.
+        stretch: For elongated inputs, the standard deviation along ŵ*; it is 1 across.
         flip: Fraction ε of training labels that are reversed (Sec. 3.4).
         dt: None solves the flow; a number solves gradient descent with steps of Δt = dt exactly.
         scheme: With ``dt``, the step that is taken: 'euler' (gradient descent) or 'rotation'.
+        a_std: Initial standard deviation A of every a.
+        w_std: Initial standard deviation B of every component of every w.
     """
 
     d: int
@@ -57,6 +74,9 @@ class MeanField(Theory):
     flip: float = 0.0
     dt: float | None = None
     scheme: Literal["euler", "rotation"] = "euler"
+    stretch: float = 1.0
+    a_std: float = 1.0
+    w_std: float = 1.0
 
     def __post_init__(self) -> None:
         for name, valid, allowed in (
@@ -68,6 +88,10 @@ class MeanField(Theory):
             ("flip", 0.0 <= self.flip < 0.5, "at least 0 and below 1/2"),
             ("dt", self.dt is None or 0.0 < self.dt < math.inf, "None, or finite and above 0"),
             ("scheme", self.scheme in ("euler", "rotation"), "'euler' or 'rotation'"),
+            ("stretch", 0.0 < self.stretch < math.inf, "finite and above 0"),
+            ("stretch", self.stretch == 1.0 or self.inputs == "elongated", "1 unless inputs='elongated'"),
+            ("a_std", 0.0 < self.a_std < math.inf, "finite and above 0"),
+            ("w_std", 0.0 < self.w_std < math.inf, "finite and above 0"),
         ):
             if not valid:
                 raise ValueError(f"{name}={getattr(self, name)!r} must be {allowed}")
@@ -75,12 +99,17 @@ class MeanField(Theory):
     @cached_property
     def law(self) -> ProjectionLaw:
         """Law of the signed projections ζ = y ŵ*·x of the training set."""
-        return projection_law(self.inputs, self.d, self.radius, self.flip)
+        return projection_law(self.inputs, self.d, self.radius, self.flip, self.stretch)
 
     @property
     def odd_slope(self) -> float:
         """c in σ(z) − σ(−z) = 2cz."""
         return ACTIVATIONS[self.activation].odd_slope
+
+    @property
+    def mean_variance(self) -> float:
+        """V = (A² + B²)/2, all that the output knows of the initial variances (eq. 11)."""
+        return (self.a_std**2 + self.w_std**2) / 2.0
 
     def threshold(self, slope: Values) -> Values:
         """z_c = h/(αs): examples with ŵ*·x y < z_c are unsatisfied (eq. 12)."""
@@ -88,8 +117,8 @@ class MeanField(Theory):
             return self.h / (self.alpha * np.asarray(slope, dtype=float))
 
     def slope(self, cosh: Values, sinh: Values) -> Values:
-        """s in F(x) = s ŵ*·x (eq. 11), from the coefficients of the nodes' hyperbola."""
-        return 2.0 * self.odd_slope * cosh * sinh / math.sqrt(self.d)
+        """s = cV sinh 2γ/√d in F(x) = s ŵ*·x (eq. 11), from the coefficients of the nodes' hyperbola."""
+        return 2.0 * self.mean_variance * self.odd_slope * cosh * sinh / math.sqrt(self.d)
 
     def force(self, slope: float) -> float:
         """J = ⟨φ(αyF) y ŵ*·x⟩ when F(x) = slope · ŵ*·x (eq. 13, 14 for the hinge)."""
@@ -106,8 +135,29 @@ class MeanField(Theory):
 
     @property
     def gamma_star(self) -> float:
-        """γ at t = ∞: finite with label noise or the square loss, else inf."""
+        """γ at t = ∞: finite with label noise or the square loss, else inf.
+
+        For the hinge ½ asinh(h√d/(αcV z_c)), with z_c = √(2 ln((1−ε)/(1−2ε))) for normal data.
+        """
         return clock.fixed_point(self.rate)
+
+    @property
+    def relaxation_rate(self) -> float:
+        """−dγ̇/dγ at γ*: late, γ* − γ(t) falls as exp(−relaxation_rate · t) (Sec. 3.4); 0 where γ* is infinite.
+
+        For the hinge dJ/dz_c = z_c p(z_c), with p the density of ζ, and dz_c/dγ = −2z_c coth 2γ, so the rate is
+        2c/(α√d) · z_c² p(z_c) coth 2γ*: for normal data 4cm₁/(α√d) · (1−2ε) ln((1−ε)/(1−2ε)) coth 2γ*, about in
+        proportion to ε. Other losses, and laws that do not know their density, are differentiated numerically.
+        """
+        gamma = self.gamma_star
+        if math.isinf(gamma):
+            return 0.0
+        z_c = self.threshold(self.slope(math.cosh(gamma), math.sinh(gamma)))
+        density = self.law.density(z_c) if self.loss == "hinge" else None
+        if density is None:
+            return -clock.derivative(self.rate, gamma)
+        force_slope = 2.0 * float(z_c**2 * density) / math.tanh(2.0 * gamma)  # −dJ/dγ
+        return self.odd_slope * force_slope / (self.alpha * math.sqrt(self.d))
 
     @cached_property
     def time_scale(self) -> float:
@@ -122,7 +172,7 @@ class MeanField(Theory):
     def gamma_sat(self, x_par: Values) -> Values:
         """γ at which an example with projection |ŵ*·x| = x_par becomes satisfied (eq. 12)."""
         with np.errstate(divide="ignore"):
-            ratio = self.h * math.sqrt(self.d) / (self.alpha * self.odd_slope * np.abs(x_par))
+            ratio = self.h * math.sqrt(self.d) / (self.alpha * self.mean_variance * self.odd_slope * np.abs(x_par))
         return 0.5 * np.arcsinh(ratio)
 
     def time_of(self, gamma: Numbers) -> Values:
@@ -160,7 +210,7 @@ class MeanField(Theory):
         for time in times:
             n_steps = math.ceil((time - now) / dt - 1e-9)
             for _ in range(n_steps):
-                force = self.force(2.0 * self.odd_slope * cosh * sinh / math.sqrt(self.d))
+                force = self.force(self.slope(cosh, sinh))
                 kappa = (time - now) / n_steps * self.odd_slope * force / (self.alpha * math.sqrt(self.d))
                 if self.scheme == "euler":
                     cosh, sinh = cosh + kappa * sinh, sinh + kappa * cosh
@@ -261,7 +311,13 @@ class MeanFieldSolution:
         return self.slope[:, None] * x_par
 
     def density(self, a: Values, w_par: Values, k: int = -1) -> Values:
-        """Density of (a, w∥) over the nodes at ``t[k]``: normal, widened along a = w∥, narrowed across (eq. 5, 10)."""
+        """Density of (a, w∥) over the nodes at ``t[k]``, the initial one carried along (eq. 5, 10).
+
+        It is normal, with Var a = A²C² + B²S², Var w∥ = B²C² + A²S² and Cov(a, w∥) = (A² + B²)CS; for A = B it is
+        widened along a = w∥ and narrowed across.
+        """
         grow, shrink = self.cosh[k] + self.sinh[k], self.cosh[k] - self.sinh[k]
-        along, across = (a + w_par) / grow, (a - w_par) / shrink
-        return np.exp(-(along**2 + across**2) / 4.0) / (2.0 * math.pi * grow * shrink)
+        along, across = (a + w_par) / grow, (a - w_par) / shrink  # a₀ ± w∥₀ of the node that is here now
+        a_std, w_std = self.model.a_std, self.model.w_std
+        exponent = (((along + across) / a_std) ** 2 + ((along - across) / w_std) ** 2) / 8.0
+        return np.exp(-exponent) / (2.0 * math.pi * a_std * w_std * grow * shrink)

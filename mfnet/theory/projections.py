@@ -4,6 +4,12 @@ The mean-field equations see the data through one number per example, the signed
 ``ζ = y ŵ*·x``. A law answers three questions about it: the probability of ``ζ < z`` (the
 unsatisfied fraction), the mean ``⟨ζ 1[ζ < z]⟩`` (the drive J of the hinge loss, eq. 13 and 14),
 and the average of any function (every other loss).
+
+Why one number is enough: a node is driven by ``⟨φ y σ′(z) x⟩`` with ``φ = φ(αyF)``. If x and −x are equally likely,
+``φ y x`` is even while F is odd, so of σ′(z) = c + e′(z), with e′ odd, only ``c⟨φ y x⟩`` is left, the same for all
+nodes. While F = s x∥, φ and y depend on x∥ alone; if x⊥ and −x⊥ are equally likely at given x∥, ``⟨φ y x⊥⟩ = 0``. So
+nodes move in (a, w∥) only, F stays s x∥, and the clock is driven by ``J = ⟨φ(αsζ) ζ⟩``. Spherical symmetry is more than
+that takes: elongated inputs (`Elongated`) have the two symmetries as well.
 """
 
 from __future__ import annotations
@@ -22,20 +28,23 @@ from mfnet.theory.arrays import Array, Values
 _GAUSS_X, _GAUSS_W = np.polynomial.legendre.leggauss(16)
 
 
-def _panels(edges: Array) -> tuple[Array, Array]:
+def _panels(edges: Float[Array, "*b e"]) -> tuple[Float[Array, "*b q"], Float[Array, "*b q"]]:
     """Gauss–Legendre nodes and weights, 16 on every panel between consecutive ``edges``."""
-    half = np.diff(edges)[:, None] / 2.0
-    middle = (edges[:-1] + edges[1:])[:, None] / 2.0
-    return (middle + half * _GAUSS_X).ravel(), (half * _GAUSS_W).ravel()
+    half = np.diff(edges)[..., None] / 2.0
+    middle = (edges[..., :-1] + edges[..., 1:])[..., None] / 2.0
+    shape = (*edges.shape[:-1], -1)
+    return (middle + half * _GAUSS_X).reshape(shape), (half * _GAUSS_W).reshape(shape)
 
 
-def _edges(scale: float, upper: float) -> Array:
-    """Panel edges on [0, upper]: even ones for the density, and ones that double from ``scale`` for the force."""
-    even = np.linspace(0.0, upper, 17)
-    if not 0.0 < scale < upper:
-        return even
-    doubling = scale * 2.0 ** np.arange(math.ceil(math.log2(upper / scale)))
-    return np.unique(np.concatenate([even, doubling]))
+def _edges(scale: Float[Array, "*b"], upper: float) -> Float[Array, "*b e"]:
+    """Panel edges on [0, upper]: even ones for the density, and ones that double from ``scale`` for the force.
+
+    All rows have as many as the smallest scale needs: panels of no width, at ``upper``, fill the others up.
+    """
+    start = np.where((scale > 0.0) & (scale < upper), scale, upper)
+    doubling = start[..., None] * 2.0 ** np.arange(math.ceil(math.log2(upper / start.min())))
+    even = np.broadcast_to(np.linspace(0.0, upper, 17), (*scale.shape, 17))
+    return np.sort(np.concatenate([even, np.minimum(doubling, upper)], axis=-1), axis=-1)
 
 
 class ProjectionLaw(ABC):
@@ -62,6 +71,10 @@ class ProjectionLaw(ABC):
     def mean_below(self, z: Values) -> Values:
         """``⟨ζ 1[ζ < z]⟩`` for z ≥ 0."""
 
+    def density(self, z: Values) -> Values | None:
+        """Density of ζ at z > 0, or None from a law that does not know it; ``cdf`` is its integral."""
+        return None
+
     @abstractmethod
     def quadrature(self, scale: float) -> tuple[Float[Array, " q"], Float[Array, " q"]]:
         """Nodes and weights that average functions of |ŵ*·x| which vary, or have a kink, at ``scale``."""
@@ -83,24 +96,49 @@ class Normal(ProjectionLaw):
     0.313943
     """
 
-    m1 = math.sqrt(2.0 / math.pi)
-    density_at_zero = math.sqrt(2.0 / math.pi)
+    #: Standard deviation along ŵ*.
+    stretch: float = 1.0
 
     def __init__(self, d: int):
         self.d = d
 
+    @property
+    def m1(self) -> float:
+        return self.stretch * math.sqrt(2.0 / math.pi)
+
+    @property
+    def density_at_zero(self) -> float:
+        return math.sqrt(2.0 / math.pi) / self.stretch
+
     def cdf(self, z: Values) -> Values:
-        return special.erf(z / math.sqrt(2.0))
+        return special.erf(z / (math.sqrt(2.0) * self.stretch))
 
     def mean_below(self, z: Values) -> Values:
-        return -self.m1 * np.expm1(-np.square(z) / 2.0)
+        return -self.m1 * np.expm1(-np.square(z / self.stretch) / 2.0)
+
+    def density(self, z: Values) -> Values:
+        return self.density_at_zero * np.exp(-np.square(z / self.stretch) / 2.0)
 
     def quadrature(self, scale: float) -> tuple[Float[Array, " q"], Float[Array, " q"]]:
-        z, weight = _panels(_edges(scale, 10.0))
-        return z, weight * self.density_at_zero * np.exp(-np.square(z) / 2.0)
+        z, weight = _panels(_edges(np.asarray(scale), 10.0 * self.stretch))
+        return z, weight * self.density(z)
 
     def perp_sq(self, x_par: Values) -> Values:
         return np.full_like(x_par, self.d - 1.0)
+
+
+class Elongated(Normal):
+    """Normal inputs of standard deviation ``stretch`` along ŵ* and unit variance across it, in ``d`` dimensions.
+
+    x∥ and x⊥ are independent and symmetric, so the mean-field solution closes (see above).
+
+    >>> round(float(Elongated(100, 2.0).mean_below(2.0)), 6)  # twice that of Normal(100) at 1
+    0.627886
+    """
+
+    def __init__(self, d: int, stretch: float):
+        super().__init__(d)
+        self.stretch = stretch
 
 
 class Sphere(ProjectionLaw):
@@ -129,10 +167,19 @@ class Sphere(ProjectionLaw):
         with np.errstate(divide="ignore"):
             return -self.m1 * np.expm1((self.d - 1.0) / 2.0 * np.log1p(-(self._cosine(z) ** 2)))
 
+    def density(self, z: Values) -> Values:
+        with np.errstate(divide="ignore"):  # infinite at the rim of a circle
+            inside = (1.0 - self._cosine(z) ** 2) ** ((self.d - 3.0) / 2.0)
+        return np.where(np.asarray(z) <= self.radius, self.density_at_zero * inside, 0.0)
+
     def quadrature(self, scale: float) -> tuple[Float[Array, " q"], Float[Array, " q"]]:
+        return self.quadratures(np.asarray(scale))
+
+    def quadratures(self, scale: Float[Array, "*b"]) -> tuple[Float[Array, "*b q"], Float[Array, "*b q"]]:
+        """The quadrature of every ``scale``, each a row."""
         # with ẑ = sin φ the density is cos^(d−2) φ: smooth up to the rim in every dimension
         upper = min(math.pi / 2.0, 10.0 / math.sqrt(self.d))
-        phi, weight = _panels(_edges(math.asin(min(scale / self.radius, 1.0)), upper))
+        phi, weight = _panels(_edges(np.asarray(np.arcsin(self._cosine(scale))), upper))
         density = self.density_at_zero * self.radius * np.exp((self.d - 2.0) * np.log(np.cos(phi)))
         return self.radius * np.sin(phi), weight * density
 
@@ -143,6 +190,9 @@ class Sphere(ProjectionLaw):
 class Radial(ProjectionLaw):
     """Spherical inputs with any law of the radius |x|: a mixture of spheres, averaged by quadrature.
 
+    To 10⁻⁹ from d = 20 on. In few dimensions the rim of each sphere is a kink: 10⁻⁷ in d = 8, 2·10⁻⁴ in d = 3
+    (measured for gamma laws of the radius, broad and narrow).
+
     Args:
         d: Input dimension.
         radius: Frozen ``scipy.stats`` law on r > 0 with a density.
@@ -151,7 +201,9 @@ class Radial(ProjectionLaw):
     def __init__(self, d: int, radius: stats.distributions.rv_frozen):
         self.d, self.radius = d, radius
         lower, upper = max(float(radius.ppf(1e-15)), 0.0), float(radius.isf(1e-15))
-        r, weight = _panels(np.linspace(lower, upper, 13))
+        edges = np.linspace(lower, upper, 13)
+        halving = edges[1] * 0.5 ** np.arange(1, 17)  # what spheres say of z changes at r = z, however small z is
+        r, weight = _panels(np.concatenate([edges[:1], halving[halving > lower][::-1], edges[1:]]))
         weight = weight * radius.pdf(r)
         keep = weight > 1e-18 * weight.max()
         self.r: Array = r[keep]
@@ -173,11 +225,14 @@ class Radial(ProjectionLaw):
         below = self.unit.mean_below(np.multiply.outer(1.0 / self.r, z))
         return np.tensordot(self.weights * self.r, below, axes=1)
 
+    def density(self, z: Values) -> Values:
+        return np.tensordot(self.weights / self.r, self.unit.density(np.multiply.outer(1.0 / self.r, z)), axes=1)
+
     def quadrature(self, scale: float) -> tuple[Float[Array, " q"], Float[Array, " q"]]:
-        parts = [self.unit.quadrature(scale / r) for r in self.r]
-        nodes = np.concatenate([r * z for r, (z, _) in zip(self.r, parts, strict=True)])
-        weights = np.concatenate([p * w for p, (_, w) in zip(self.weights, parts, strict=True)])
-        return nodes, weights
+        z, weight = self.unit.quadratures(scale / self.r)
+        nodes, weights = (self.r[:, None] * z).ravel(), (self.weights[:, None] * weight).ravel()
+        keep = weights > 1e-20  # of these there are 10⁵ or fewer
+        return nodes[keep], weights[keep]
 
     def perp_sq(self, x_par: Values) -> Values:
         # P(r | x∥) ∝ P(r) · density of r cos θ at x∥
@@ -210,6 +265,10 @@ class LabelNoise(ProjectionLaw):
 
     def mean_below(self, z: Values) -> Values:
         return (1.0 - self.flip) * self.clean.mean_below(z) - self.flip * self.m1
+
+    def density(self, z: Values) -> Values | None:
+        density = self.clean.density(z)
+        return None if density is None else (1.0 - self.flip) * density
 
     def quadrature(self, scale: float) -> tuple[Float[Array, " q"], Float[Array, " q"]]:
         return self.clean.quadrature(scale)
@@ -244,9 +303,19 @@ def radius_law(spec: Mapping[str, object]) -> stats.distributions.rv_frozen:
 
 
 def projection_law(
-    inputs: str | ProjectionLaw, d: int, radius: Mapping[str, object] | None = None, flip: float = 0.0
+    inputs: str | ProjectionLaw,
+    d: int,
+    radius: Mapping[str, object] | None = None,
+    flip: float = 0.0,
+    stretch: float = 1.0,
 ) -> ProjectionLaw:
-    """The law of ζ for ``inputs`` 'normal', 'sphere' or 'radial' (with ``radius``), with label noise ``flip``."""
+    """The law of ζ for ``inputs`` 'normal', 'sphere', 'radial' (with ``radius``) or 'elongated' (with ``stretch``).
+
+    Label noise of fraction ``flip`` is laid over it.
+
+    Raises:
+        ValueError: For inputs of another name, or radial ones without a radius.
+    """
     if isinstance(inputs, ProjectionLaw):
         law = inputs
     elif inputs == "normal":
@@ -255,6 +324,10 @@ def projection_law(
         law = Sphere(d)
     elif inputs == "radial" and radius is not None:
         law = Radial(d, radius_law(radius))
+    elif inputs == "elongated":
+        law = Elongated(d, stretch)
     else:
-        raise ValueError(f"inputs={inputs!r}: allowed are normal, sphere, and radial with a law of the radius")
+        raise ValueError(
+            f"inputs={inputs!r}: allowed are normal, sphere, elongated, and radial with a law of the radius"
+        )
     return LabelNoise(law, flip) if flip > 0.0 else law

@@ -23,9 +23,9 @@ class LazySolution:
 
     @property
     def z_c(self) -> Float[Array, " T"]:
-        """Projection at the margin: αF = 2cγ̃ ŵ*·x/√d reaches h there."""
+        """Projection at the margin: αF = 2cVγ̃ ŵ*·x/√d reaches h there."""
         with np.errstate(divide="ignore"):
-            return self.model.h * math.sqrt(self.model.d) / (2.0 * self.model.odd_slope * self.gamma_tilde)
+            return self.model.h / (_slope(self.model) * self.gamma_tilde)
 
     @property
     def unsatisfied(self) -> Float[Array, " T"]:
@@ -37,6 +37,11 @@ class LazySolution:
     ) -> tuple[Float[Array, "T n"], Float[Array, "T n"]]:
         """α(a − a₀) and α(w∥ − w∥₀)."""
         return self.gamma_tilde[:, None] * w_par0, self.gamma_tilde[:, None] * a0
+
+
+def _slope(model: MeanField) -> float:
+    """αF/(γ̃ ŵ*·x) = 2cV/√d in the lazy limit."""
+    return 2.0 * model.mean_variance * model.odd_slope / math.sqrt(model.d)
 
 
 def lazy_limit(model: MeanField, t: Numbers) -> LazySolution:
@@ -51,8 +56,8 @@ def lazy_limit(model: MeanField, t: Numbers) -> LazySolution:
     root_d = math.sqrt(model.d)
 
     def rate(gamma_tilde: float) -> float:
-        # α s → 2cγ̃/√d, so the force is that of a model with α = 1 and this slope
-        return model.odd_slope * unit.force(2.0 * model.odd_slope * gamma_tilde / root_d) / root_d
+        # α s → 2cVγ̃/√d, so the force is that of a model with α = 1 and this slope
+        return model.odd_slope * unit.force(_slope(model) * gamma_tilde) / root_d
 
     unit = replace(model, alpha=1.0)
     return LazySolution(model, times, clock.gamma_at(rate, times))
@@ -62,7 +67,8 @@ def lazy_limit(model: MeanField, t: Numbers) -> LazySolution:
 class AsymptoticLaws:
     """Early and late laws of the hinge loss without label noise, in both regimes.
 
-    Late laws need z_c → 0 and see of the data only the density of |ŵ*·x| at zero.
+    Late laws need z_c → 0 and see of the data only the density p₀ of |ŵ*·x| at zero, of the initial variances only
+    their mean V.
     """
 
     model: MeanField
@@ -75,22 +81,23 @@ class AsymptoticLaws:
         return self._rate0() * np.asarray(t) / self.model.alpha
 
     def gamma_late_rich(self, t: Values) -> Values:
-        """γ = ¼ ln(8 p₀ h²√d t/(c α³)); for ReLU and normal data ¼ ln(32 I₀ h²√d t/α³)."""
+        """γ = ¼ ln(8 p₀ h²√d t/(c α³V²)); for ReLU, normal data and V = 1 ¼ ln(32 I₀ h²√d t/α³)."""
         m = self.model
-        return 0.25 * np.log(8.0 * m.law.density_at_zero * m.h**2 * math.sqrt(m.d) * t / (m.odd_slope * m.alpha**3))
+        scale = m.odd_slope * m.alpha**3 * m.mean_variance**2
+        return 0.25 * np.log(8.0 * m.law.density_at_zero * m.h**2 * math.sqrt(m.d) * t / scale)
 
     def unsatisfied_late_rich(self, t: Values) -> Values:
-        """n_u = p₀ z_c ∝ t^{−1/2}, independent of h."""
+        """n_u = p₀ z_c ∝ t^{−1/2}, independent of h and of the initial variances."""
         m = self.model
         return np.sqrt(m.law.density_at_zero * m.alpha * math.sqrt(m.d) / (2.0 * m.odd_slope * np.asarray(t)))
 
     def gamma_tilde_late_lazy(self, t: Values) -> Values:
-        """γ̃ = (3 p₀ h²√d t/(8c))^{1/3}; for ReLU and normal data (3/2 · I₀ h²√d t)^{1/3}."""
+        """γ̃ = (3 p₀ h²√d t/(8cV²))^{1/3}; for ReLU, normal data and V = 1 (3/2 · I₀ h²√d t)^{1/3}."""
         m = self.model
-        return np.cbrt(3.0 * m.law.density_at_zero * m.h**2 * math.sqrt(m.d) * t / (8.0 * m.odd_slope))
+        scale = 8.0 * m.odd_slope * m.mean_variance**2
+        return np.cbrt(3.0 * m.law.density_at_zero * m.h**2 * math.sqrt(m.d) * t / scale)
 
     def unsatisfied_late_lazy(self, t: Values) -> Values:
         """n_u = p₀ z_c ∝ t^{−1/3}."""
         m = self.model
-        z_c = m.h * math.sqrt(m.d) / (2.0 * m.odd_slope * self.gamma_tilde_late_lazy(t))
-        return m.law.density_at_zero * z_c
+        return m.law.density_at_zero * m.h / (_slope(m) * self.gamma_tilde_late_lazy(t))

@@ -1,12 +1,13 @@
 """Training with Lightning: the module, its callbacks, and a run of them."""
 
-from mfnet.training.callbacks import ExampleLog, NodeLog, Observer, TheoryOverlay
+from mfnet.training.callbacks import ExampleLog, KernelLog, NodeLog, Observer, TheoryOverlay
 from mfnet.training.module import MeanFieldModule
 from mfnet.training.observation import Observation
 from mfnet.training.run import TrainerOptions, run
 
 __all__ = [
     "ExampleLog",
+    "KernelLog",
     "MeanFieldModule",
     "NodeLog",
     "Observation",

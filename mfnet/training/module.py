@@ -8,10 +8,9 @@ from typing import Any, cast
 
 import lightning
 import torch
-from torch import Tensor
 
 from mfnet.data import Examples, ObservedData, Task
-from mfnet.drive import Batch
+from mfnet.drive import Batch, margins_of
 from mfnet.flow import Averaged, Flow, Objective, StoppingRules, StopReason
 from mfnet.losses import MarginLoss
 from mfnet.network import MeanFieldNetwork
@@ -136,7 +135,7 @@ class MeanFieldModule(lightning.LightningModule):
     def observe(self, k: int, t: float) -> Observation:
         """Everything that is reported of the present network."""
         processes = self.network.processes
-        train, test = self._margins(self.train_batch), self._margins(self.test_batch)
+        train, test = self.flow.margins(), margins_of(self.network, self.test_batch, self.alpha)
         nodes = (self.network.a.detach().clone(), *node_projections(self.network.w, self.direction))
         a, w_par, w_perp = map(processes.gather_nodes, nodes)
         loss = processes.sum_rows(self.loss(train).double().sum()) / processes.count_rows(len(train))
@@ -150,9 +149,6 @@ class MeanFieldModule(lightning.LightningModule):
         if isinstance(flow := self.flow, Averaged):
             series |= {MEAN_FORCE: flow.mean_force, SLIDING: flow.sliding}
         return Observation(k, t, series, a, w_par, w_perp, processes.gather_rows(train))
-
-    def _margins(self, batch: Batch) -> Tensor:
-        return self.alpha * batch.y * (self.network.output(batch.x) - batch.f0)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Saves all nodes, so that any number of processes can go on; called by every process."""

@@ -6,8 +6,9 @@ import math
 
 import numpy as np
 import pytest
+from scipy import integrate, optimize, special
 
-from mfnet.theory import AsymptoticLaws, MeanField, lazy_limit
+from mfnet.theory import AsymptoticLaws, MeanField, Normal, ProjectionLaw, lazy_limit
 from mfnet.theory.activations import ACTIVATIONS
 from mfnet.theory.losses import LOSSES
 
@@ -46,7 +47,13 @@ def test_rates_are_equations_13_and_14():
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("case", [{}, {"flip": 0.1}, {"inputs": "sphere"}, {"alpha": 1e-3}, {"alpha": 1e3}])
+@pytest.mark.parametrize(
+    "case",
+    [
+        *({}, {"flip": 0.1}, {"inputs": "sphere"}, {"alpha": 1e-3}, {"alpha": 1e3}),
+        *({"a_std": 2.0, "w_std": 0.5}, {"inputs": "elongated", "stretch": 0.4}),
+    ],
+)
 def test_time_is_the_inverse_of_the_clock(loss, case):
     model = MeanField(d=20, loss=loss, **case)
     t = model.time_scale * np.array([1e-3, 0.1, 1.0])
@@ -70,11 +77,158 @@ def test_noise_ends_at_the_closed_form():
     assert MeanField(d=100).gamma_star == math.inf
 
 
+LAWS = {
+    "normal": {"d": 20},
+    "sphere": {"d": 20, "inputs": "sphere"},
+    "elongated": {"d": 20, "inputs": "elongated", "stretch": 2.0},
+    "radial": {"d": 20, "inputs": "radial", "radius": {"name": "gamma", "a": 25.0, "scale": 0.2}},
+    "A, B": {"d": 20, "a_std": 2.0, "w_std": 0.5},
+    "lazy": {"d": 20, "alpha": 1e3},
+    "rich": {"d": 20, "alpha": 1e-3},
+}
+
+
+def margin_of_rest(name, flip):
+    """z_c at which J = 0, ⟨x∥ 1[x∥ < z]⟩ = m₁ε/(1 − ε), and P(x∥ < z_c) there: without the theory's laws."""
+    part = flip / (1 - flip)
+    if name == "sphere":
+        z = math.sqrt(1 - (1 - part) ** (2 / 19))
+        density = special.gamma(10.0) / (math.sqrt(math.pi) * special.gamma(9.5))
+        return z, 2 * density * integrate.quad(lambda u: (1 - u * u) ** 8.5, 0, z)[0]
+    if name == "radial":  # x∥ = ru, u = cos θ of density ∝ (1 − u²)^8.5, ⟨r^k 1[r < z/u]⟩ in incomplete Γ functions
+
+        def share(z, k):
+            def inner(u):
+                return (1 - u * u) ** 8.5 * u**k * special.gammainc(25.0 + k, z / (0.2 * u))
+
+            return integrate.quad(inner, 0, 1, epsabs=0.0, epsrel=1e-11)[0]
+
+        z = optimize.brentq(lambda z: share(z, 1) / share(np.inf, 1) - part, 0.05, 5.0, xtol=1e-12)
+        return z, share(z, 0) / share(np.inf, 0)
+    z = math.sqrt(-2 * math.log1p(-part))
+    return z * (2.0 if name == "elongated" else 1.0), special.erf(z / math.sqrt(2))
+
+
+@pytest.mark.parametrize("name", LAWS)
+@pytest.mark.parametrize("flip", [0.1, 0.3])
+def test_noise_ends_where_the_drive_of_right_and_wrong_labels_balance(name, flip):
+    """γ* and the unsatisfied fraction there, (1 − ε)P(x∥ < z_c) + ε, of every law."""
+    case = LAWS[name]
+    model = MeanField(**case, flip=flip)
+    z_c, share = margin_of_rest(name, flip)
+    variances = (model.a_std**2 + model.w_std**2) / 2
+    expected = 0.5 * math.asinh(math.sqrt(20) / (model.alpha * 0.5 * variances * z_c))
+    assert model.gamma_star == pytest.approx(expected, rel=1e-7)
+    end = model.solve([model.time_scale, math.inf])
+    assert end.gamma[1] == pytest.approx(expected, rel=1e-7)
+    assert end.unsatisfied[1] == pytest.approx((1 - flip) * share + flip, rel=1e-7)
+    assert end.gamma[0] < end.gamma[1]
+
+
+@pytest.mark.parametrize("name", LAWS)
+@pytest.mark.parametrize("flip", [0.1, 0.3])
+def test_the_clock_relaxes_at_its_rate(name, flip):
+    """γ* − γ(t) falls by e in every 1/λ, up to the next order, which is as large as the distance that is left."""
+    model = MeanField(**LAWS[name], flip=flip)
+    star, distance = model.gamma_star, 1e-4 * min(model.gamma_star, 1.0)
+    near = float(model.time_of(star - distance))
+    left = star - model.solve(near + np.array([0.0, 1.0, 2.0]) / model.relaxation_rate).gamma
+    np.testing.assert_allclose(left[0], distance, rtol=1e-5)
+    np.testing.assert_allclose(-np.diff(np.log(left)), 1.0, rtol=1e-3)
+
+
+def test_the_rate_of_relaxation_of_normal_data():
+    """4cm₁/(α√d) · (1−2ε) ln((1−ε)/(1−2ε)) coth 2γ*, in three regimes; about in proportion to ε."""
+    m1 = math.sqrt(2 / math.pi)
+    for alpha, d, flip in ((1.0, 100, 0.1), (1e-3, 20, 0.3), (1e3, 50, 0.01)):
+        model = MeanField(d, alpha, flip=flip)
+        expected = 2 * m1 / (alpha * math.sqrt(d)) * (1 - 2 * flip) * math.log((1 - flip) / (1 - 2 * flip))
+        assert model.relaxation_rate == pytest.approx(expected / math.tanh(2 * model.gamma_star), rel=1e-11)
+    few, fewer = (MeanField(20, flip=flip).relaxation_rate for flip in (2e-4, 1e-4))
+    assert few / fewer == pytest.approx(2.0, rel=1e-3)
+    assert MeanField(20).relaxation_rate == 0.0
+
+
+class WithoutDensity(ProjectionLaw):
+    """The law of another, which does not tell its density."""
+
+    def __init__(self, law):
+        self.law, self.m1, self.density_at_zero = law, law.m1, law.density_at_zero
+        self.cdf, self.mean_below = law.cdf, law.mean_below
+        self.quadrature, self.perp_sq = law.quadrature, law.perp_sq
+
+    m1 = density_at_zero = cdf = mean_below = quadrature = perp_sq = None
+
+
+@pytest.mark.parametrize("name", LAWS)
+def test_the_rate_by_the_density_is_the_derivative_of_the_clock(name):
+    """The closed form, and the numerical derivative that a law without a density gets, to eight digits."""
+    model = MeanField(**LAWS[name], flip=0.2)
+    blind = {key: value for key, value in LAWS[name].items() if key not in ("radius", "stretch")}
+    blind = MeanField(**{**blind, "inputs": WithoutDensity(model.law.clean)}, flip=0.2)
+    assert blind.law.density(1.0) is None
+    assert blind.relaxation_rate == pytest.approx(model.relaxation_rate, rel=1e-8)
+
+
+def test_the_square_loss_relaxes_in_closed_form():
+    """J = h m₁(1 − 2ε) − αs⟨x∥²⟩ is linear in s: −dγ̇/dγ = 2c²V⟨x∥²⟩ cosh 2γ*/d, αs* = h m₁(1 − 2ε)/⟨x∥²⟩."""
+    for alpha, stretch, flip in ((1.0, 1.0, 0.0), (0.1, 2.0, 0.2), (1e3, 0.5, 0.1)):
+        inputs = {"inputs": "elongated", "stretch": stretch}
+        model = MeanField(20, alpha, 1.3, loss="square", flip=flip, a_std=2.0, w_std=0.5, **inputs)
+        sinh = math.sqrt(20) * 1.3 * math.sqrt(2 / math.pi) * (1 - 2 * flip) / (alpha * 0.5 * 2.125 * stretch)
+        assert model.gamma_star == pytest.approx(0.5 * math.asinh(sinh), rel=1e-10)
+        expected = 2 * 0.25 * 2.125 * stretch**2 * math.sqrt(1 + sinh**2) / 20
+        assert model.relaxation_rate == pytest.approx(expected, rel=1e-8)
+
+
 @pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("flip", [0.0, 0.2])
-def test_the_force_is_the_slope_of_the_loss(loss, flip):
+@pytest.mark.parametrize("case", [{}, {"flip": 0.2}, {"inputs": "sphere"}, {"inputs": "elongated", "stretch": 2.0}])
+def test_initial_variances_are_a_change_of_units(loss, case):
+    """γ(t; α, A, B) = γ(Vt; αV, 1, 1) with V = (A² + B²)/2, and the margins with it."""
+    for a_std, w_std in ((2.0, 1.0), (0.5, 1.5)):
+        v = (a_std**2 + w_std**2) / 2
+        model = MeanField(20, 0.7, 1.2, loss=loss, a_std=a_std, w_std=w_std, **case)
+        other = MeanField(20, 0.7 * v, 1.2, loss=loss, **case)
+        t = model.time_scale * np.array([0.1, 1.0, 10.0])
+        first, second = model.solve(t), other.solve(v * t)
+        np.testing.assert_allclose(first.gamma, second.gamma, rtol=1e-8)
+        np.testing.assert_allclose(0.7 * first.slope, 0.7 * v * second.slope, rtol=1e-8)
+        np.testing.assert_allclose(0.7**2 * first.loss, (0.7 * v) ** 2 * second.loss, rtol=1e-7)
+        assert model.time_scale == pytest.approx(other.time_scale / v, rel=1e-10)
+        stepped = MeanField(20, 0.7, 1.2, loss=loss, a_std=a_std, w_std=w_std, dt=t[1] / 7, **case).solve(t[1:])
+        rescaled = MeanField(20, 0.7 * v, 1.2, loss=loss, dt=v * t[1] / 7, **case).solve(v * t[1:])
+        np.testing.assert_allclose(stepped.gamma, rescaled.gamma, rtol=1e-8)
+
+
+def test_equal_variances_are_a_change_of_the_output():
+    """A = B: every node is A times that of unit variance, F is A² times as large (eq. 11), whatever γ is."""
+    wide, unit = MeanField(20, 0.25, a_std=2.0, w_std=2.0), MeanField(20, 1.0)
+    assert wide.slope(1.5, 1.1) == 4.0 * unit.slope(1.5, 1.1)
+    assert wide.gamma_sat(0.3) == unit.gamma_sat(0.3)
+    assert wide.t_sat(0.3) == pytest.approx(unit.t_sat(0.3) / 4.0, rel=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"a_std": 0.0}, "a_std=0.0 must be finite and above 0"),
+        ({"w_std": math.inf}, "w_std=inf must be finite and above 0"),
+        ({"a_std": math.nan}, "a_std=nan must be finite and above 0"),
+        ({"inputs": "elongated", "stretch": -1.0}, "stretch=-1.0 must be finite and above 0"),
+        ({"stretch": 2.0}, "stretch=2.0 must be 1 unless inputs='elongated'"),
+        ({"inputs": Normal(20), "stretch": 2.0}, "stretch=2.0 must be 1 unless"),
+    ],
+)
+def test_a_bad_setting_is_refused(setting, message):
+    with pytest.raises(ValueError, match=message):
+        MeanField(20, **setting)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("case", [{}, {"flip": 0.2}, {"a_std": 2.0}, {"inputs": "elongated", "stretch": 0.5}])
+def test_the_force_is_the_slope_of_the_loss(loss, case):
     """∂L/∂s = −J/α, by central differences of the loss along γ."""
-    model = MeanField(d=20, alpha=0.8, loss=loss, flip=flip)
+    model = MeanField(d=20, alpha=0.8, loss=loss, **case)
     gamma, step = 0.5, 1e-5
     ahead, behind = (model.solve(model.time_of([gamma + e])) for e in (step, -step))
     slope = (ahead.loss[0] - behind.loss[0]) / (ahead.slope[0] - behind.slope[0])
@@ -89,16 +243,17 @@ def test_discrete_steps_tend_to_the_flow_at_first_order(scheme):
     assert np.polyfit(np.log(steps), np.log(errors), 1)[0] == pytest.approx(1.0, abs=0.05)
 
 
-def test_discrete_steps_are_the_products_of_theory():
+@pytest.mark.parametrize(("a_std", "w_std"), [(1.0, 1.0), (2.0, 0.5)])
+def test_discrete_steps_are_the_products_of_theory(a_std, w_std):
     """cosh γ → (P+Q)/2, sinh γ → (P−Q)/2 with P = Π(1+κ), Q = Π(1−κ)."""
     d, dt = 20, 3.0
     p = q = 1.0
     for _ in range(20):
-        slope = 0.5 * (p**2 - q**2) / 2 / math.sqrt(d)
+        slope = 0.5 * (a_std**2 + w_std**2) / 2 * (p**2 - q**2) / 2 / math.sqrt(d)
         j = math.sqrt(2 / math.pi) * (1 - math.exp(-0.5 / slope**2) if slope > 0 else 1.0)
         kappa = dt * 0.5 * j / math.sqrt(d)
         p, q = p * (1 + kappa), q * (1 - kappa)
-    solution = MeanField(d=d, dt=dt).solve(60.0)
+    solution = MeanField(d=d, dt=dt, a_std=a_std, w_std=w_std).solve(60.0)
     assert solution.cosh[0] == pytest.approx((p + q) / 2, rel=1e-12)
     assert solution.sinh[0] == pytest.approx((p - q) / 2, rel=1e-12)
 
@@ -111,16 +266,27 @@ def test_nodes_keep_to_their_hyperbola():
     assert np.abs(a[-1]).max() > 5.0
 
 
-def test_the_density_is_that_of_the_nodes():
-    """It integrates to 1 with variances cosh 2γ and covariance sinh 2γ."""
-    solution = MeanField(d=20).solve([20.0])
+@pytest.mark.parametrize(("a_std", "w_std"), [(1.0, 1.0), (2.0, 1.0), (0.5, 1.5)])
+def test_the_density_is_that_of_the_nodes(a_std, w_std):
+    """It integrates to 1, with the variances and the covariance of 2·10⁵ drawn nodes within 4 standard errors.
+
+    At A = B = 1 the variances are cosh 2γ, the covariance is sinh 2γ.
+    """
+    solution = MeanField(d=20, a_std=a_std, w_std=w_std).solve([14.0])
     grid = np.linspace(-30.0, 30.0, 1201)
     a, w = np.meshgrid(grid, grid, indexing="ij")
     weight = solution.density(a, w) * (grid[1] - grid[0]) ** 2
     gamma = solution.gamma[0]
     assert weight.sum() == pytest.approx(1.0, rel=1e-10)
-    assert (weight * a * a).sum() == pytest.approx(np.cosh(2 * gamma), rel=1e-10)
-    assert (weight * a * w).sum() == pytest.approx(np.sinh(2 * gamma), rel=1e-10)
+    n = 200_000
+    a0, w0 = np.array([[a_std], [w_std]]) * np.random.default_rng(4).normal(size=(2, n))
+    (drawn_a,), (drawn_w,) = solution.nodes(a0, w0)
+    for moment in (lambda a, w: a * a, lambda a, w: w * w, lambda a, w: a * w):
+        sample = moment(drawn_a, drawn_w)
+        assert abs(sample.mean() - (weight * moment(a, w)).sum()) < 4.0 * sample.std() / math.sqrt(n)
+    if a_std == w_std == 1.0:
+        assert (weight * a * a).sum() == pytest.approx(np.cosh(2 * gamma), rel=1e-10)
+        assert (weight * a * w).sum() == pytest.approx(np.sinh(2 * gamma), rel=1e-10)
 
 
 def test_only_the_odd_slope_enters():
@@ -138,18 +304,22 @@ def test_undecided_at_the_start_and_right_ever_after():
     assert solution.unsatisfied.tolist() == [1.0, pytest.approx(1.0)]
 
 
-def test_the_lazy_limit_is_reached_as_alpha_squared():
+@pytest.mark.parametrize(
+    "case", [{}, {"a_std": 2.0, "w_std": 1.0}, {"a_std": 0.5, "w_std": 1.5}, {"inputs": "elongated", "stretch": 2.0}]
+)
+def test_the_lazy_limit_is_reached_as_alpha_squared(case):
     t = [10.0, 1e3]
-    limit = lazy_limit(MeanField(d=20), t).gamma_tilde
+    limit = lazy_limit(MeanField(d=20, **case), t).gamma_tilde
     alphas = np.array([100.0, 200.0, 400.0])
-    errors = [np.abs(alpha * MeanField(d=20, alpha=alpha).solve(t).gamma - limit).max() for alpha in alphas]
+    errors = [np.abs(alpha * MeanField(d=20, alpha=alpha, **case).solve(t).gamma - limit).max() for alpha in alphas]
     assert np.polyfit(np.log(alphas), np.log(errors), 1)[0] == pytest.approx(-2.0, abs=0.05)
 
 
 def test_laws_of_both_ends_of_time():
     """Each law is approached: its error falls, and is small at the end."""
-    for inputs in ("normal", "sphere"):
-        rich = MeanField(d=50, alpha=0.5, inputs=inputs)
+    cases = ({}, {"inputs": "sphere"}, {"a_std": 2.0, "w_std": 1.0}, {"inputs": "elongated", "stretch": 0.5})
+    for case in cases:
+        rich = MeanField(d=50, alpha=0.5, **case)
         laws, late = AsymptoticLaws(rich), rich.time_scale * np.array([1e3, 1e5])
         solution, lazy = rich.solve(late), lazy_limit(rich, late)
         for law, exact in (

@@ -2,6 +2,7 @@
 
 from mfnet.training.callbacks.checkpoint import LastCheckpoint
 from mfnet.training.callbacks.example_log import ExampleLog
+from mfnet.training.callbacks.kernel_log import KernelLog
 from mfnet.training.callbacks.node_log import NodeLog
 from mfnet.training.callbacks.observer import Observer
 from mfnet.training.callbacks.progress import RunProgress
@@ -10,6 +11,7 @@ from mfnet.training.callbacks.theory_overlay import TheoryOverlay, overlays
 
 __all__ = [
     "ExampleLog",
+    "KernelLog",
     "LastCheckpoint",
     "NodeLog",
     "Observer",

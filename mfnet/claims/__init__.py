@@ -1,0 +1,36 @@
+"""The theory's claims, each with the check that could refute it: what ``mfnet validate`` runs.
+
+To add one, write a function ``check(effort) -> Evidence`` under the decorator `claim` in a module of this room, and
+name it in `CLAIMS`.
+"""
+
+from mfnet.claims.analytic import clock, regimes
+from mfnet.claims.claim import Claim, Evidence, Row, Verdict, claim, inside, near
+from mfnet.claims.effort import Effort
+from mfnet.claims.infinite_data import population_dynamics
+from mfnet.claims.networks import final_errors, full_fit, steps, ways
+from mfnet.claims.noise import fixed_point
+from mfnet.claims.onset import onset_lazy, onset_noise, onset_rich
+from mfnet.claims.width import bands, starting_error
+
+#: All claims by name, in the order of the page.
+CLAIMS: dict[str, Claim] = {
+    entry.name: entry
+    for entry in (
+        clock,
+        regimes,
+        population_dynamics,
+        bands,
+        starting_error,
+        fixed_point,
+        steps,
+        ways,
+        final_errors,
+        full_fit,
+        onset_rich,
+        onset_lazy,
+        onset_noise,
+    )
+}
+
+__all__ = ["CLAIMS", "Claim", "Effort", "Evidence", "Row", "Verdict", "claim", "inside", "near"]

@@ -1,0 +1,227 @@
+"""Networks that claims are held against: trained by the package's flows, without Lightning."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mfnet.data import SphericalData, label, sample_inputs
+from mfnet.drive import Batch, margins_of
+from mfnet.flow import Averaged, Flow, Objective, StoppingRules, StopReason
+from mfnet.losses import margin_loss
+from mfnet.network import MeanFieldNetwork
+from mfnet.observables import error_count, order_parameter, unsatisfied_count
+from mfnet.seeding import generator
+
+#: Makes the flow of an objective.
+Method = Callable[[Objective], Flow]
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A network and its data: normal inputs, ŵ* along the first axis.
+
+    Attributes:
+        M: Nodes.
+        d: Input dimension.
+        N: Training examples, the same at each step; for `population` those that are drawn anew at each step.
+        alpha: Scale α.
+        activation: A name in `mfnet.activations`.
+        loss: A name in `mfnet.losses`; its margin is h = 1.
+        flip: Fraction ε of reversed training labels.
+        n_test: Test examples, with true labels.
+        seed: Keys every draw.
+        double: float64 instead of float32; needed where α is large.
+    """
+
+    M: int
+    d: int
+    N: int
+    alpha: float = 1.0
+    activation: str = "relu"
+    loss: str = "hinge"
+    flip: float = 0.0
+    n_test: int = 0
+    seed: int = 0
+    double: bool = False
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating-point type of everything."""
+        return torch.float64 if self.double else torch.float32
+
+    def network(self) -> MeanFieldNetwork:
+        """The initial network."""
+        return MeanFieldNetwork(
+            self.M, self.d, self.activation, generator=generator(self.seed, "network"), dtype=self.dtype
+        )
+
+    def seeds(self, n: int) -> list[Setup]:
+        """The same with the seeds 0 … n − 1."""
+        return [replace(self, seed=seed) for seed in range(n)]
+
+
+@dataclass(frozen=True)
+class Record:
+    """A run as it was seen at K times; after all examples are satisfied nothing changes any more.
+
+    Attributes:
+        t: Times.
+        gamma: γ as measured on the nodes (`order_parameter`).
+        overlap: ⟨a w∥⟩ over the nodes.
+        unsatisfied: Fraction n_u of the training examples; without a fixed training set, of the test examples.
+        mean_force: ⟨φ̄⟩ over the training examples since the last time, where the flow averages forces; else n_u.
+        test_error: Fraction of wrong signs on true labels.
+        excess: F at the probes.
+        n_steps: Steps of the flow.
+        n_evaluations: Its drive evaluations.
+        t_end: Where it ended.
+    """
+
+    t: Float[np.ndarray, " K"]
+    gamma: Float[np.ndarray, " K"]
+    overlap: Float[np.ndarray, " K"]
+    unsatisfied: Float[np.ndarray, " K"]
+    mean_force: Float[np.ndarray, " K"]
+    test_error: Float[np.ndarray, " K"]
+    excess: Float[np.ndarray, "K p"]
+    n_steps: int
+    n_evaluations: float
+    t_end: float
+
+
+def stack(records: Sequence[Record], name: str) -> np.ndarray:
+    """One series of several runs, the runs along the first axis."""
+    return np.array([getattr(record, name) for record in records])
+
+
+def train(
+    setup: Setup,
+    times: Sequence[float] | Float[np.ndarray, " K"],
+    method: Method = Averaged,
+    probes: Float[np.ndarray, "p d"] | None = None,
+) -> Record:
+    """Trains on N fixed examples.
+
+    Args:
+        setup: The network and its data.
+        times: When to look, increasing.
+        method: Makes the flow: a class of `mfnet.flow`, or `functools.partial` of one.
+        probes: Inputs at which F is recorded.
+
+    Raises:
+        RuntimeError: If the flow ends for any reason but that all examples are satisfied.
+    """
+    objective, test = _fixed(setup)
+    return _follow(method(objective), setup, times, probes, objective.source(0), test)
+
+
+def final_nodes(setup: Setup, t: float, method: Method) -> Float[np.ndarray, "M p"]:
+    """(a, w) of every node, in a row, after training on N fixed examples to time ``t``; arguments as for `train`."""
+    objective, _ = _fixed(setup)
+    method(objective).step(until=t)
+    network = objective.network
+    return torch.cat([network.a.detach()[:, None], network.w.detach()], dim=1).double().numpy()
+
+
+def population(
+    setup: Setup,
+    times: Sequence[float] | Float[np.ndarray, " K"],
+    method: Method,
+    probes: Float[np.ndarray, "p d"] | None = None,
+) -> Record:
+    """Trains on N fresh examples at each step: the flow on infinitely many, but for its sampling noise.
+
+    Args:
+        setup: The network and its data.
+        times: When to look, increasing.
+        method: Makes the flow, one of fixed steps.
+        probes: Inputs at which F is recorded.
+
+    Raises:
+        RuntimeError: If the flow ends before the last time.
+    """
+    network = setup.network()
+    direction = torch.zeros(setup.d, dtype=torch.float64)
+    direction[0] = 1.0
+
+    def fresh(purpose: str, n: int, flip: float, step: int = 0) -> Batch:
+        source = generator(setup.seed, purpose, step)
+        x = sample_inputs(n, setup.d, "normal", source)
+        flipped = torch.rand(n, generator=source) < flip
+        return _batch(network, x, torch.where(flipped, -1.0, 1.0) * label(x, direction))
+
+    def source(step: int) -> Batch:
+        return fresh("train", setup.N, setup.flip, step)
+
+    objective = Objective(network, margin_loss(setup.loss), setup.alpha, source, fixed=False)
+    seen = fresh("seen", setup.n_test, setup.flip)
+    return _follow(method(objective), setup, times, probes, seen, fresh("test", setup.n_test, 0.0))
+
+
+def _fixed(setup: Setup) -> tuple[Objective, Batch]:
+    """The loss on a fixed training set, and test examples."""
+    data = SphericalData(
+        setup.N, setup.n_test, setup.d, setup.seed, np.zeros(1), flip=setup.flip, direction="axis"
+    ).draw()
+    network = setup.network()
+    batch = _batch(network, data.train.x, data.train.y)
+    objective = Objective(network, margin_loss(setup.loss), setup.alpha, lambda _: batch, fixed=True)
+    return objective, _batch(network, data.test.x, data.test.y)
+
+
+def _batch(network: MeanFieldNetwork, x: Tensor, y: Tensor) -> Batch:
+    dtype = network.w0.dtype
+    return Batch(x.to(dtype), y.to(dtype), network.output(x.to(dtype), initial=True))
+
+
+def _follow(
+    flow: Flow,
+    setup: Setup,
+    times: Sequence[float] | Float[np.ndarray, " K"],
+    probes: Float[np.ndarray, "p d"] | None,
+    seen: Batch,
+    test: Batch,
+) -> Record:
+    network, objective = flow.objective.network, flow.objective
+    flow.rules = StoppingRules()
+    inputs = torch.as_tensor(np.empty((0, setup.d)) if probes is None else probes, dtype=setup.dtype)
+    initial = network.output(inputs, initial=True)
+    rows: list[dict[str, Any]] = []
+    for t in times:
+        if flow.stop_reason is None:
+            flow.step(until=float(t))
+            rows.append(_observe(flow, seen, test))
+            rows[-1]["excess"] = (network.output(inputs) - initial).double().numpy()
+        elif flow.stop_reason is StopReason.ALL_SATISFIED:
+            rows.append({**rows[-1], "mean_force": 0.0})
+        else:
+            raise RuntimeError(f"{setup} ended at t={flow.t:g}: {flow.stop_reason}")
+    series = {name: np.array([row[name] for row in rows]) for name in rows[0]}
+    return Record(
+        np.asarray(times, dtype=float),
+        **series,
+        n_steps=flow.n_steps,
+        n_evaluations=objective.work / 2.0,
+        t_end=flow.t,
+    )
+
+
+@torch.no_grad()
+def _observe(flow: Flow, seen: Batch, test: Batch) -> dict[str, float]:
+    network, alpha = flow.objective.network, flow.objective.alpha
+    w_par, w_par0 = network.w[:, 0], network.w0[:, 0]
+    n_u = float(unsatisfied_count(margins_of(network, seen, alpha), 1.0)) / max(len(seen.y), 1)
+    return {
+        "gamma": float(order_parameter(network.a, w_par, network.a0, w_par0)),
+        "overlap": float(network.a.double() @ w_par.double()) / network.M,
+        "unsatisfied": n_u,
+        "mean_force": getattr(flow, "mean_force", n_u),
+        "test_error": float(error_count(margins_of(network, test, alpha))) / max(len(test.y), 1),
+    }

@@ -1,0 +1,122 @@
+"""The tangent kernel of a network against autograd and the theory's own, and its log in a run."""
+
+from __future__ import annotations
+
+import csv
+import math
+import subprocess
+import sys
+
+import lightning
+import numpy as np
+import pytest
+import torch
+from problems import ROUNDING, make_problem
+
+from mfnet.activations import ACTIVATIONS
+from mfnet.data import SphericalData
+from mfnet.flow import Averaged
+from mfnet.losses import margin_loss
+from mfnet.network import MeanFieldNetwork
+from mfnet.processes import Processes
+from mfnet.seeding import generator
+from mfnet.tangent_kernel import kernel_motion, tangent_kernel
+from mfnet.theory.tangent_kernel import ActualKernel, LimitKernel
+from mfnet.training import KernelLog, MeanFieldModule
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_it_is_m_times_the_product_of_gradients(activation):
+    problem = make_problem(M=30, N=12, d=5, activation=activation, moved=True)
+    network, gradients = problem.network, []
+    for x in problem.batch.x:
+        grad = torch.autograd.grad(network(x[None]).sum(), [network.a, network.w])
+        gradients.append(torch.cat([part.flatten() for part in grad]))
+    gradients = torch.stack(gradients)
+    expected = 30 * gradients @ gradients.T
+    torch.testing.assert_close(
+        tangent_kernel(network, problem.batch.x), expected, rtol=ROUNDING[torch.float64], atol=1e-12
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_network_and_theory_agree_on_the_initial_kernel(activation, dtype):
+    """Two tiles of nodes; also in float32, whose parameters are exact numbers: the kernel is computed in float64."""
+    problem = make_problem(M=1500, N=12, d=5, activation=activation, dtype=dtype, moved=True)
+    a0, w0, x = (value.double().numpy() for value in (problem.network.a0, problem.network.w0, problem.batch.x))
+    kernel = tangent_kernel(problem.network, problem.batch.x, initial=True)
+    assert kernel.dtype is torch.float64
+    # GELU and SiLU are written differently on the two sides
+    np.testing.assert_allclose(kernel.numpy(), ActualKernel(activation, a0, w0)(x, x), rtol=1e-11, atol=1e-12)
+
+
+def test_the_kernel_is_what_drives_margins():
+    """One step of gradient descent in mean-field time moves F by Δt K(yφ)/N/α, up to its square."""
+    problem, dt, alpha = make_problem(M=50, N=20, d=5, activation="gelu"), 1e-6, 1.0
+    network, (x, y, f0) = problem.network, problem.batch
+    predicted = dt / (alpha * len(y)) * tangent_kernel(network, x) @ y
+    loss = -(alpha * y * network.excess(x)).mean() / alpha**2  # hinge, all examples unsatisfied
+    loss.backward()
+    with torch.no_grad():
+        for parameter in (network.a, network.w):
+            parameter -= 50 * dt * parameter.grad
+    torch.testing.assert_close(network.output(x) - f0, predicted, rtol=1e-4, atol=1e-12)
+
+
+def test_fluctuation_about_the_limit_falls_as_one_over_sqrt_m():
+    x = make_problem(N=60, d=20).batch.x
+    limit = torch.from_numpy(LimitKernel("relu")(x.numpy(), x.numpy()))
+    distance = []
+    for M in (200, 12_800):
+        runs = [MeanFieldNetwork(M, 20, generator=generator(s, "network"), dtype=torch.float64) for s in range(10)]
+        distance.append(np.mean([kernel_motion(tangent_kernel(network, x), limit).change for network in runs]))
+    assert distance[0] / distance[1] == pytest.approx(8.0, rel=0.25)
+
+
+def test_motion_of_a_kernel():
+    kernel = tangent_kernel(make_problem(N=10).network, make_problem(N=10).batch.x)
+    assert kernel_motion(kernel, kernel) == pytest.approx((0.0, 1.0), abs=1e-12)
+    assert kernel_motion(3.0 * kernel, kernel) == pytest.approx((2.0, 1.0), abs=1e-12)
+    across = torch.diag(torch.tensor([1.0, -1.0], dtype=torch.float64))
+    assert kernel_motion(across, torch.eye(2, dtype=torch.float64)) == pytest.approx((math.sqrt(2.0), 0.0), abs=1e-12)
+
+
+def mfnet(*arguments, cwd):
+    done = subprocess.run(
+        [sys.executable, "-m", "mfnet", *arguments], cwd=cwd, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    with (cwd / "r" / "history.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+LOG = "+callbacks.kernel_log={_target_: mfnet.training.KernelLog, n: 150}"
+
+
+def test_a_run_logs_its_kernel_and_goes_on(tmp_path):
+    """Both series are in the history, also behind a resume, where K₀ comes from the checkpoint's initial nodes."""
+    settings = ["M=40", "N=400", "d=20", "data.n_test=400", "trainer.accelerator=cpu", "hydra.run.dir=r"]
+    before = mfnet("train", *settings, "schedule.t_max=2", LOG, cwd=tmp_path)
+    assert float(before[0]["kernel_change_network"]) == 0.0
+    assert float(before[0]["kernel_alignment_network"]) == pytest.approx(1.0, abs=1e-12)
+    rows = mfnet("train", "ckpt=r/checkpoints/last.ckpt", "schedule.t_max=4", cwd=tmp_path)
+    assert rows[: len(before)] == before
+    assert list((tmp_path / "r" / "tensorboard").rglob("events*"))
+    saved = torch.load(tmp_path / "r" / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    network = MeanFieldNetwork(40, 20, generator=generator(0, "network"))
+    network.load_state_dict({name.removeprefix("network."): v for name, v in saved.items() if "network" in name})
+    x = SphericalData(400, 400, 20, 0, np.array([0.0, 1.0])).draw().train.x[:150].float()
+    change, alignment = kernel_motion(tangent_kernel(network, x), tangent_kernel(network, x, initial=True))
+    assert float(rows[-1]["kernel_change_network"]) == pytest.approx(change, rel=1e-9)
+    assert float(rows[-1]["kernel_alignment_network"]) == pytest.approx(alignment, rel=1e-9)
+    assert 0.01 < change < 1.0
+
+
+def test_what_it_cannot_do_is_said():
+    with pytest.raises(ValueError, match="n=0"):
+        KernelLog(n=0)
+    network = MeanFieldNetwork(4, 3, generator=generator(0, "network"), processes=Processes("nodes", 0, 2))
+    module = MeanFieldModule(network, margin_loss("hinge"), alpha=1.0, flow=Averaged)
+    with pytest.raises(ValueError, match="all nodes on one process"):
+        KernelLog().setup(lightning.Trainer(accelerator="cpu", logger=False), module, "fit")
