@@ -20,7 +20,7 @@ import hydra
 import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException, InstantiationException, MissingConfigException
 from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
@@ -30,12 +30,16 @@ import mfnet
 from mfnet.run_directory import RunDirectory, curve_columns
 from mfnet.schedule import round_to_digit
 from mfnet.series import GAMMA, SERIES
+from mfnet.theory import Draw, Trust, trust
 from mfnet.validation import InvalidSettingError, SettingError, validate, validate_directory, validate_memory
 
 if TYPE_CHECKING:
     from mfnet.checkpoint import Checkpoint
+    from mfnet.network import MeanFieldNetwork
 
 CONFIG_MODULE, CONFIG_NAME = "mfnet.conf", "train"
+
+_NODES_TOGETHER = "needs all nodes in one process; use trainer.divide=rows, or leave it out"
 
 #: What Hydra is told in every process of a run but the first.
 WITHOUT_A_TRACE = ["hydra.run.dir=.", "hydra.output_subdir=null", "hydra/job_logging=none"]
@@ -57,6 +61,7 @@ examples:
   mfnet train -m alpha=1e-3,1,1e3 M=100,400          a sweep: six runs
   mfnet train experiment=lazy                        a prepared experiment
   mfnet train ckpt=RUN/checkpoints/last.ckpt         go on with a run that was cut off
+  mfnet train overlay=[kernel_closure,laziness]      more theories over the same run
   mfnet predict schedule=listed 'schedule.times=[1,10,100]'
   mfnet validate --list; mfnet validate clock noise  the claims; two of them
 
@@ -116,6 +121,7 @@ def _check(command: str, overrides: list[str], *, multirun: bool) -> None:
             config = _resolve(composed)
             validate(config)
             _check_targets(config, ("mean_field", "schedule", "theory") if command == "predict" else tuple(config))
+            _check_theories(config, command)
             if command == "train":
                 _check_devices(config, multirun=multirun)
             if _rank() > 0:
@@ -203,6 +209,26 @@ def _check_targets(config: Any, groups: Iterable[str], prefix: str = "") -> None
         _check_targets(group, group, f"{key}.")
 
 
+def _check_theories(config: Mapping[str, Any], command: str) -> None:
+    """Checks that every theory that is laid over the run can be made of its settings, and its nodes are together."""
+    divided = command == "train" and config["trainer"]["devices"] > 1 and config["trainer"]["divide"] == "nodes"
+    found = {"theory": config["theory"]}
+    if command == "train":
+        callbacks = {name: entry for name, entry in config["callbacks"].items() if isinstance(entry, dict)}
+        found |= {f"callbacks.{name}.theory": entry["theory"] for name, entry in callbacks.items() if "theory" in entry}
+        for name, entry in callbacks.items():
+            if divided and str(entry.get("_target_")).endswith(".KernelLog"):
+                raise InvalidSettingError(f"callbacks.{name}", "KernelLog", _NODES_TOGETHER)
+    for key, group in found.items():
+        try:
+            theory = instantiate(group)
+        except InstantiationException as error:
+            cause = error.__cause__ or error
+            raise InvalidSettingError(f"{key}._target_", group["_target_"], str(cause)) from None
+        if divided and getattr(theory, "needs_draw", False):
+            raise InvalidSettingError(f"{key}._target_", group["_target_"], _NODES_TOGETHER)
+
+
 def _check_devices(config: Mapping[str, Any], *, multirun: bool) -> None:
     """Checks that the devices asked for are there, and that as many processes can be started."""
     import torch
@@ -261,9 +287,7 @@ def _train(config: DictConfig) -> None:
     import __main__
     from mfnet.checkpoint import read_checkpoint
     from mfnet.losses import margin_loss
-    from mfnet.network import MeanFieldNetwork
     from mfnet.processes import ALONE, Processes
-    from mfnet.seeding import generator
     from mfnet.training import MeanFieldModule, TrainerOptions, run
     from mfnet.training.summary import report
 
@@ -281,13 +305,8 @@ def _train(config: DictConfig) -> None:
     precision = options.pop("precision")
     if precision == "auto":  # F is a small difference of outputs when alpha is large
         precision = "float64" if config.alpha >= 100.0 else "float32"
-    network = MeanFieldNetwork(
-        config.M,
-        config.d,
-        config.network.activation,
-        generator=generator(config.seed, "network"),
-        a_std=config.network.a_std,
-        w_std=config.network.w_std,
+    network = _network(
+        config,
         dtype=torch.float64 if precision == "float64" else torch.float32,
         precision="full" if precision in ("float32", "float64") else precision,
         processes=processes,
@@ -313,7 +332,8 @@ def _train(config: DictConfig) -> None:
     overrides = list(HydraConfig.get().overrides.task)
     if devices > 1:
         sys.argv[:1] = [str(__main__.__file__), "train"]  # Lightning starts the other processes by this command line
-    run(module, data, callbacks, directory, plain, overrides, TrainerOptions(**options), checkpoint)
+    trusted = _trust(config, schedule)
+    run(module, data, callbacks, directory, plain, overrides, TrainerOptions(**options), checkpoint, trusted)
     if processes.rank > 0:
         return
     print(report(directory, _shown(directory.path)), flush=True)
@@ -325,7 +345,7 @@ def _predict(config: DictConfig) -> None:
     """The theory's history, without training."""
     directory = RunDirectory(HydraConfig.get().runtime.output_dir)
     unit, times = _schedule(config)
-    curves = instantiate(config.theory).series(times)
+    curves = instantiate(config.theory).of_draw(lambda: _draw(config)).series(times)
     columns = {"k": np.arange(len(times)), "t": times}
     for name, curve in curves.items():
         columns |= curve_columns(name, curve)
@@ -339,7 +359,34 @@ def _predict(config: DictConfig) -> None:
     gamma_star = instantiate(config.mean_field).gamma_star
     if np.isfinite(gamma_star):
         print(f"{GAMMA.name} ends at {gamma_star:.8g}")
-    print(f"unit of time {unit:g}\n{_shown(directory.history)}")
+    print(f"unit of time {unit:g}\n\ntrustworthy for M={config.M} and N={config.N}:")
+    print("\n".join(f"  {entry}" for entry in _trust(config, times)))
+    print(_shown(directory.history))
+
+
+def _trust(config: DictConfig, times: np.ndarray) -> list[Trust]:
+    """Until when each prediction is trustworthy, between the first and the last of the times."""
+    looked = np.union1d(times, np.geomspace(times[1], times[-1], 100)[1:-1]) if len(times) > 2 else times
+    return trust(instantiate(config.mean_field), config.M, config.N, looked)
+
+
+def _network(config: DictConfig, **options: Any) -> MeanFieldNetwork:
+    """The network with its initial nodes."""
+    from mfnet.network import MeanFieldNetwork
+    from mfnet.seeding import generator
+
+    source = generator(config.seed, "network")
+    scales = {"a_std": config.network.a_std, "w_std": config.network.w_std}
+    return MeanFieldNetwork(config.M, config.d, config.network.activation, generator=source, **scales, **options)
+
+
+def _draw(config: DictConfig) -> Draw:
+    """What a run with these settings draws, for a theory of that run."""
+    import torch
+
+    from mfnet.training.callbacks.theory_overlay import draw_of
+
+    return draw_of(_network(config, dtype=torch.float64), instantiate(config.data, schedule=np.zeros(1)).draw())
 
 
 def _validate(arguments: Sequence[str]) -> int:

@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mfnet.run_directory import RunDirectory
+
 SMALL = ["M=40", "N=400", "d=20", "data.n_test=400", "trainer.accelerator=cpu"]
 EXPERIMENTS = sorted(path.stem for path in (Path(__file__).parents[1] / "conf" / "experiment").glob("*.yaml"))
 
@@ -138,6 +140,14 @@ MISTAKES = [
     (["network.activation=gelu", "flow=rotation"], "use flow=averaged"),
     (["network.activation=gelu", "flow=adaptive_rotation"], "use flow=averaged"),
     (["flow.rtol=0"], "flow.rtol=0"),
+    (["network.a_std=0"], "network.a_std=0"),
+    (["data=elongated", "data.stretch=-1"], "data.stretch=-1"),
+    (["theory=linear_closure", "theory.resolution=0"], "resolution=0"),
+    (["theory=kernel_flow", "theory.rtol=-1"], "rtol=-1"),
+    (["overlay=[laziness]", "network.activation=gelu"], "homogeneous activation"),
+    (["overlay=[nope]"], "must be one of"),
+    (["overlay=[kernel_closure]", "trainer.devices=2", "trainer.divide=nodes"], "trainer.divide=rows"),
+    (["overlay=[laziness]", "trainer.devices=2", "trainer.divide=nodes"], "trainer.divide=rows"),
     (["flow.dt=1"], "flow.dt"),
     (["stop.satisfied=1.5"], "stop.satisfied=1.5"),
     (["stop.test_error_rise=0.5"], "stop.test_error_rise=0.5"),
@@ -331,3 +341,33 @@ def test_a_users_own_theory_is_overlaid_beside_ours(tmp_path, monkeypatch):
     assert "gamma_theory" in rows[-1]
     assert "agreement_mine" in summary(tmp_path / "r")
     assert (tmp_path / "r" / "tensorboard" / "mine").is_dir()
+
+
+def test_more_theories_are_laid_over_a_run(tmp_path):
+    """Each has its columns, its run in TensorBoard and its agreement; without them there is no trace of any."""
+    overlay = "overlay=[realised_width,linear_closure,kernel_closure,kernel_flow,mean_field,laziness]"
+    done = mfnet("train", *SMALL, overlay, "hydra.run.dir=r", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    names = ["realised_width", "linear_closure", "kernel_closure", "kernel_flow", "mean_field"]
+    history, summary = RunDirectory(tmp_path / "r").read_history(), RunDirectory(tmp_path / "r").read_summary()
+    for name in names:
+        assert np.isfinite(history[f"test_error_{name}"]).all()
+        assert "test_error" in summary[f"agreement_{name}"]
+        assert (tmp_path / "r" / "tensorboard" / name).is_dir()
+    assert {"kernel_change_network", "kernel_alignment_moving_kernel"} <= set(history)
+    assert set(summary["trust"]) == {"mean_field", "finite_width", "linear_closure", "kernel_closure", "kernel_flow"}
+    done = mfnet("train", *SMALL, "hydra.run.dir=plain", cwd=tmp_path)
+    plain = RunDirectory(tmp_path / "plain").read_history()
+    assert not [column for column in plain if column.endswith(tuple(names)) or column.startswith("kernel")]
+
+
+def test_predict_draws_for_a_theory_of_one_run(tmp_path):
+    """The very curves that a run with the same settings is given."""
+    assert mfnet("predict", *SMALL, "theory=kernel_closure", "hydra.run.dir=p", cwd=tmp_path).returncode == 0
+    assert mfnet("train", *SMALL, "theory=kernel_closure", "hydra.run.dir=t", cwd=tmp_path).returncode == 0
+    predicted, trained = (RunDirectory(tmp_path / name).read_history() for name in "pt")
+    shared = predicted["t"][:-1] < trained["t"][-1]  # the training ends where all are satisfied
+    assert shared.sum() > 20
+    for name in ("gamma", "loss"):
+        expected = trained[f"{name}_theory"][: len(predicted["t"]) - 1][shared[: len(trained["t"])]]
+        np.testing.assert_allclose(predicted[f"{name}_theory"][:-1][shared], expected, rtol=1e-3)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
 
@@ -14,11 +14,8 @@ from mfnet.claims.claim import Evidence, Row, claim, inside, near
 from mfnet.claims.effort import Effort
 from mfnet.claims.simulation import Record, Setup, stack, train
 from mfnet.figures.claims import Line, Plot
-from mfnet.flow import Averaged
 from mfnet.theory import MeanField
-
-#: Half width, in decades of t, of the window in which a parabola is laid through the test error.
-WINDOW = 0.5
+from mfnet.theory.onset import Onset, onset, onset_time_exponent, onset_unsatisfied_law
 
 #: Draws of the seeds from which errors are estimated.
 DRAWS = 400
@@ -27,65 +24,57 @@ DRAWS = 400
 PER_DECADE = 24
 
 
-class Onset(NamedTuple):
-    """The minimum of the test error, and draws of it from resampled seeds.
+class Minimum(NamedTuple):
+    """The minimum of the seeds' mean test error (`mfnet.theory.onset`), and the same of resampled seeds.
 
     Attributes:
-        t: Time of the minimum, in units of the theory's time scale.
+        t: Its time, in units of the theory's time scale.
         n_u: Unsatisfied fraction there (averaged force).
         error: Test error there.
-        draws: The same three (rows) for each draw of the seeds.
+        inside: Whether it lies before the end of the runs; else the error was still falling there.
+        draws: t and n_u (rows) for each draw of the seeds.
     """
 
     t: float
     n_u: float
     error: float
-    draws: Float[np.ndarray, "3 b"]
+    inside: bool
+    draws: Float[np.ndarray, "2 b"]
+
+    @property
+    def described(self) -> str:
+        """Time and error in words."""
+        where = f"ε_g={self.error:.4f} at t={self.t:.3g} time scales"
+        return where if self.inside else f"{where}, the end of the runs: no minimum"
 
 
-def minimum(
-    t: Float[np.ndarray, " K"], error: Float[np.ndarray, " K"], n_u: Float[np.ndarray, " K"]
-) -> tuple[float, float, float]:
-    """Vertex of a parabola in ln t, fitted to the error within `WINDOW` of the vertex itself, and n_u there.
-
-    The window starts around the smallest of the errors and is moved until it stays.
-    """
-    x = np.log10(t)
-    centre = x[error.argmin()]
-    for _ in range(20):
-        weight = np.maximum(1.0 - ((x - centre) / WINDOW) ** 2, 0.0)
-        used = weight > 0.0
-        c, b, a = np.polynomial.polynomial.polyfit(x[used] - centre, error[used], 2, w=np.sqrt(weight[used]))
-        shift = np.clip(-b / (2.0 * a), -WINDOW, WINDOW) if a > 0.0 else 0.0
-        moved = float(np.clip(centre + 0.5 * shift, x[0], x[-1]))
-        if abs(moved - centre) < 1e-4:
-            break
-        centre = moved
-    at = float(c + b * shift + a * shift**2)
-    return 10.0**centre, float(np.exp(np.interp(centre, x, np.log(np.maximum(n_u, 1e-12))))), at
-
-
-def onset_of(runs: list[Record], unit: float) -> Onset:
-    """The minimum of the seeds' mean test error; averaged forces are those of the middle of their intervals."""
+def minimum_of(runs: list[Record], unit: float) -> Minimum:
+    """The minimum of several runs; averaged forces are those of the middle of their intervals."""
     t = runs[0].t
     middle = np.sqrt(t[1:] * t[:-1])
     errors, forces = stack(runs, "test_error"), stack(runs, "mean_force")
 
-    def of(seeds: np.ndarray) -> tuple[float, float, float]:
+    def of(seeds: np.ndarray) -> Onset:
         force = np.interp(np.log(t), np.log(middle), forces[seeds].mean(axis=0)[1:])
-        return minimum(t, errors[seeds].mean(axis=0), force)
+        return onset(t, errors[seeds].mean(axis=0), force)
 
     rng = np.random.default_rng(0)
-    draws = np.array([of(rng.integers(len(runs), size=len(runs))) for _ in range(DRAWS)]).T
-    time, n_u, error = of(np.arange(len(runs)))
-    return Onset(time / unit, n_u, error, np.stack([draws[0] / unit, draws[1], draws[2]]))
+    resampled = [of(rng.integers(len(runs), size=len(runs))) for _ in range(DRAWS)]
+    draws = np.array([[each.t / unit, each.unsatisfied] for each in resampled]).T
+    whole = of(np.arange(len(runs)))
+    return Minimum(whole.t / unit, whole.unsatisfied, whole.test_error, whole.inside, draws)
 
 
 def exponent(
     x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"], draws: Float[np.ndarray, "n b"]
 ) -> tuple[float, float]:
-    """Slope of ln y against ln x, weighted by the spread of the draws, and its standard error from them."""
-    weight = 1.0 / np.log(draws).std(axis=1)
+    """Slope of ln y against ln x, weighted by the spread of the draws, and its standard error from them.
+
+    A spread below 5 % weighs no more than one of 5 %. With fewer than three points both are nan.
+    """
+    if len(x) < 3:
+        return math.nan, math.nan
+    weight = 1.0 / np.maximum(np.log(draws).std(axis=1), 0.05)
 
     def slope(values: np.ndarray) -> float:
         return float(np.polynomial.polynomial.polyfit(np.log(x), np.log(values), 1, w=weight)[1])
@@ -97,80 +86,114 @@ def runs_at(effort: Effort, setup: Setup, last: float, n_seeds: int) -> tuple[li
     """Runs from 0.7 to ``last`` units of time, and the unit."""
     unit = MeanField(d=setup.d, alpha=setup.alpha).time_scale
     times = unit * np.geomspace(0.7, last, math.ceil(PER_DECADE * math.log10(last / 0.7)) + 1)
-    return effort.map(partial(train, times=times, method=partial(Averaged, rtol=0.02)), setup.seeds(n_seeds)), unit
+    return effort.map(partial(train, times=times), setup.seeds(n_seeds)), unit
 
 
-def scaling(effort: Effort, alpha: float, first: float, power: float, name: str) -> Evidence:
-    """Exponents of the minimum against d/N, for two numbers of nodes.
+@dataclass(frozen=True)
+class Study:
+    """Onsets at several N, for several numbers of nodes.
 
-    Args:
-        effort: The effort.
+    Attributes:
         alpha: Scale α.
-        first: Expected time of the minimum at N/d = 50, in units of the time scale; runs go four times as far.
         power: Predicted exponent of t against N/d.
-        name: Of the figures.
+        sizes: N.
+        nodes: M.
+        last: Where runs end at N/d = 50, in units of the time scale.
+        growth: Exponent with which their length grows with N/d.
+        d: Input dimension.
+        n_seeds: Seeds at each N and M.
+        n_test: Test examples.
+        claimed: Whether N ≫ d, as the claim wants.
     """
-    d, n_seeds, n_test = 20, effort.choose(20, 4), effort.choose(10_000, 2000)
-    sizes = effort.choose((500, 1000, 2000, 4000, 8000), (200, 400, 800))
-    n_plot = Plot(
-        f"{name}-unsatisfied", "Unsatisfied fraction at the minimum of the test error.", "$d/N$", "$n_u$", [], "xy"
-    )
-    t_plot = Plot(
-        f"{name}-time", "Time of the minimum of the test error, in units of the time scale.", "$N/d$", "$t$", [], "xy"
-    )
-    rows: list[Row] = []
-    x = d / np.array(sizes, dtype=float)
-    for number, M in enumerate(effort.choose((300, 100), (60,))):
-        found, curves = [], []
-        for N in sizes:
-            setup = Setup(M, d, N, alpha, n_test=n_test, double=alpha > 100.0)
-            runs, unit = runs_at(effort, setup, 4.0 * first * (N / d / 50.0) ** power, n_seeds)
-            found.append(onset_of(runs, unit))
-            curves.append((runs[0].t / unit, stack(runs, "test_error").mean(axis=0)))
-        simulation = f"M={M}, d={d}, α={alpha:g}, N={sizes[0]}…{sizes[-1]} ({len(sizes)} sizes), {n_seeds} seeds each"
-        n_u, t = np.array([o.n_u for o in found]), np.array([o.t for o in found])
-        draws = np.stack([o.draws for o in found])
-        slope_n, error_n = exponent(x, n_u, draws[:, 1])
-        slope_t, error_t = exponent(1.0 / x, t, draws[:, 0])
-        rows.append(near(f"exponent of n_u against d/N, M={M}", simulation, 1.0 / 3.0, slope_n, error_n))
-        rows.append(near(f"exponent of t against N/d, M={M}", simulation, power, slope_t, error_t))
-        rows += [_size_row(setup, N, o, n_seeds) for N, o in zip(sizes, found, strict=True)]
-        n_plot.lines.append(Line(f"M = {M}", x, n_u, draws[:, 1].std(axis=1), "network", number))
-        t_plot.lines.append(Line(f"M = {M}", 1.0 / x, t, draws[:, 0].std(axis=1), "network", number))
-        if number == 0:
-            t_line = t[0] * (x[0] / x) ** power
-            colours = range(len(sizes))
-            labels = [f"N = {N}" for N in sizes]
-            curve_lines = [
-                Line(label, *curve, None, "theory", c) for label, curve, c in zip(labels, curves, colours, strict=True)
-            ]
-            marks = [Line("", [o.t], [o.error], None, "network", c) for o, c in zip(found, colours, strict=True)]
-    n_plot.lines.append(Line(r"$(d/N)^{1/3}$", x, np.cbrt(x), None, "theory"))
-    t_plot.lines.append(Line(f"power {power:.3g}", 1.0 / x, t_line, None, "theory"))
-    e_plot = Plot(
-        f"{name}-error",
-        "Mean test error, with its minimum.",
-        "$t$ / time scale",
-        r"$\epsilon_g$",
-        curve_lines + marks,
-        "xy",
-    )
-    return Evidence(rows, [n_plot, t_plot, e_plot])
+
+    alpha: float
+    power: float
+    sizes: tuple[int, ...]
+    nodes: tuple[int, ...]
+    last: float
+    growth: float
+    d: int = 50
+    n_seeds: int = 12
+    n_test: int = 10_000
+    claimed: bool = True
+
+    def small(self) -> Study:
+        """For a test."""
+        return replace(self, sizes=(200, 400, 800), nodes=(60,), d=20, n_seeds=4, n_test=2000, claimed=False)
+
+    def evidence(self, effort: Effort, name: str) -> Evidence:
+        """Exponents of n_u and t at the minima, and the minima; ``name`` is that of the figures."""
+        n_plot = Plot(f"{name}-unsatisfied", "Unsatisfied fraction at the minimum.", "$d/N$", "$n_u$", [], "xy")
+        t_plot = Plot(f"{name}-time", "Time of the minimum.", "$N/d$", "$t$ / time scale", [], "xy")
+        e_plot = Plot(
+            f"{name}-error",
+            f"Mean test error and its minimum, M={self.nodes[0]}.",
+            "$t$ / time scale",
+            r"$\epsilon_g$",
+            [],
+            "xy",
+        )
+        rows: list[Row] = []
+        for number, M in enumerate(self.nodes):
+            found: dict[int, Minimum] = {}
+            for colour, N in enumerate(self.sizes):
+                setup = Setup(M, self.d, N, self.alpha, n_test=self.n_test, double=self.alpha > 100.0)
+                last = self.last * (N / self.d / 50.0) ** self.growth
+                runs, unit = runs_at(effort, setup, last, self.n_seeds)
+                found[N] = least = minimum_of(runs, unit)
+                if number == 0:
+                    error = stack(runs, "test_error").mean(axis=0)
+                    e_plot.lines.append(Line(f"N = {N}", runs[0].t / unit, error, None, "theory", colour))
+                    e_plot.lines.append(Line("", [least.t], [least.error], None, "network", colour))
+            rows += self._rows(M, found)
+            minima = {N: least for N, least in found.items() if least.inside}
+            n_u, t = (np.array([getattr(least, name) for least in minima.values()]) for name in ("n_u", "t"))
+            t_error, n_error = (np.array([least.draws[k].std() for least in minima.values()]) for k in (0, 1))
+            x = self.d / np.array(list(minima), dtype=float)
+            n_plot.lines.append(Line(f"M = {M}", x, n_u, n_error, "network", number))
+            t_plot.lines.append(Line(f"M = {M}", 1.0 / x, t, t_error, "network", number))
+        x = self.d / np.array(self.sizes)
+        n_plot.lines.append(
+            Line(r"$(d/N)^{1/3}$", x, [onset_unsatisfied_law(N, self.d) for N in self.sizes], None, "theory")
+        )
+        t_plot.lines.append(Line(f"power {self.power:.3g}", 1.0 / x, 10.0 * (0.01 / x) ** self.power, None, "guide"))
+        return Evidence(rows, [n_plot, t_plot, e_plot])
+
+    def _rows(self, M: int, found: dict[int, Minimum]) -> list[Row]:
+        """Exponents over the sizes that have a minimum; n_u beside (d/N)^{1/3}, of which no constant is claimed."""
+        minima = {N: least for N, least in found.items() if least.inside}
+        x = self.d / np.array(list(minima), dtype=float)
+        n_u, t = (np.array([getattr(least, name) for least in minima.values()]) for name in ("n_u", "t"))
+        draws = np.array([least.draws for least in minima.values()]).reshape(len(minima), 2, DRAWS)
+        sizes = f"M={M}, d={self.d}, α={self.alpha:g}, {self.n_seeds} seeds"
+        fitted = f"{sizes} at each of N={', '.join(map(str, minima))}"
+        fits = (
+            ("n_u against d/N", 1.0 / 3.0, exponent(x, n_u, draws[:, 1])),
+            ("t against N/d", self.power, exponent(1.0 / x, t, draws[:, 0])),
+        )
+        return [
+            *(
+                near(f"exponent of {of}, M={M}", fitted, predicted, *fit, claimed=self.claimed)
+                for of, predicted, fit in fits
+            ),
+            *(
+                near(
+                    f"n_u at the minimum, N={N}, M={M}",
+                    f"{sizes}; {least.described}",
+                    onset_unsatisfied_law(N, self.d),
+                    least.n_u,
+                    float(least.draws[1].std()),
+                    claimed=False,
+                )
+                for N, least in found.items()
+            ),
+        ]
 
 
-def _size_row(setup: Setup, N: int, onset: Onset, n_seeds: int) -> Row:
-    """n_u at the minimum beside (d/N)^{1/3}; the scaling law claims no constant."""
-    sizes = f"M={setup.M}, d={setup.d}, α={setup.alpha:g}, {n_seeds} seeds"
-    simulation = f"{sizes}; ε_g={onset.error:.4f} at t={onset.t:.3g} time scales"
-    error = float(onset.draws[1].std())
-    return near(
-        f"n_u at the minimum, N={N}, M={setup.M}",
-        simulation,
-        (setup.d / N) ** (1.0 / 3.0),
-        onset.n_u,
-        error,
-        claimed=False,
-    )
+RICH = Study(
+    1.0, onset_time_exponent(lazy=False), (2000, 4000, 8000, 16_000, 32_000), (400, 100), last=14.0, growth=0.5
+)
+LAZY = Study(1e3, onset_time_exponent(lazy=True), (1000, 2000, 4000, 8000, 16_000), (1600, 400), last=90.0, growth=0.8)
 
 
 @claim(
@@ -181,7 +204,7 @@ def _size_row(setup: Setup, N: int, onset: Onset, n_seeds: int) -> Row:
 )
 def onset_rich(effort: Effort) -> Evidence:
     """At α = 1."""
-    return scaling(effort, 1.0, 4.0, 2.0 / 3.0, "onset-rich")
+    return effort.choose(RICH, RICH.small()).evidence(effort, "onset-rich")
 
 
 @claim(
@@ -192,7 +215,7 @@ def onset_rich(effort: Effort) -> Evidence:
 )
 def onset_lazy(effort: Effort) -> Evidence:
     """At α = 10³."""
-    return scaling(effort, 1e3, 14.0, 1.0, "onset-lazy")
+    return effort.choose(LAZY, LAZY.small()).evidence(effort, "onset-lazy")
 
 
 @claim(
@@ -203,25 +226,25 @@ def onset_lazy(effort: Effort) -> Evidence:
 )
 def onset_noise(effort: Effort) -> Evidence:
     """The minimum against ε at fixed N."""
-    n_seeds = effort.choose(20, 4)
+    n_seeds = effort.choose(12, 4)
     flips = effort.choose((0.0, 0.05, 0.1, 0.2), (0.0, 0.2))
-    base = effort.choose(Setup(300, 20, 4000, n_test=10_000), Setup(60, 20, 400, n_test=2000))
+    base = effort.choose(Setup(400, 50, 4000, n_test=10_000), Setup(60, 20, 400, n_test=2000))
     rows: list[Row] = []
     lines: list[Line] = []
-    before: Onset | None = None
+    before: Minimum | None = None
     for number, flip in enumerate(flips):
-        runs, unit = runs_at(effort, replace(base, flip=flip), effort.choose(25.0, 12.0), n_seeds)
-        onset = onset_of(runs, unit)
-        simulation = f"M={base.M}, d={base.d}, N={base.N}, α=1, {n_seeds} seeds; ε_g={onset.error:.4f}"
-        error = onset.draws.std(axis=1)
+        runs, unit = runs_at(effort, replace(base, flip=flip), effort.choose(20.0, 12.0), n_seeds)
+        least = minimum_of(runs, unit)
+        simulation = f"M={base.M}, d={base.d}, N={base.N}, α=1, {n_seeds} seeds; {least.described}"
+        error = least.draws.std(axis=1)
         claimed = before is not None
-        last = before or onset
+        last = before or least
         rows += [
             inside(
                 f"ε={flip:g}: t at the minimum, against the ε before",
                 simulation,
                 last.t,
-                onset.t,
+                least.t,
                 (0.0, last.t),
                 float(error[0]),
                 claimed=claimed,
@@ -230,16 +253,16 @@ def onset_noise(effort: Effort) -> Evidence:
                 f"ε={flip:g}: n_u at the minimum, against the ε before",
                 simulation,
                 last.n_u,
-                onset.n_u,
+                least.n_u,
                 (last.n_u, 1.0),
                 float(error[1]),
                 claimed=claimed,
             ),
         ]
-        before = onset
+        before = least
         lines.append(
             Line(f"ε = {flip:g}", runs[0].t / unit, stack(runs, "test_error").mean(axis=0), None, "theory", number)
         )
-        lines.append(Line("", [onset.t], [onset.error], None, "network", number))
+        lines.append(Line("", [least.t], [least.error], None, "network", number))
     caption = f"Mean test error on true labels, with its minimum, for label noise ε; N={base.N}."
     return Evidence(rows, [Plot("onset-noise", caption, "$t$ / time scale", r"$\epsilon_g$", lines, "xy")])

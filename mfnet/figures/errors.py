@@ -1,8 +1,10 @@
-"""Errors and the unsatisfied fraction against time."""
+"""Errors and the unsatisfied fraction against time, with every theory that was laid over them."""
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -10,22 +12,31 @@ from mfnet.figures import style
 from mfnet.run_directory import RunDirectory
 from mfnet.series import TEST_ERROR, TRAIN_ERROR, UNSATISFIED
 
+#: Lines of further theories.
+DASHES: tuple[Any, ...] = ("--", ":", "-.", (0, (8, 2, 1, 2, 1, 2)))
+
 
 def draw(directory: RunDirectory) -> Path:
     """Draws ``figures/errors.png`` from the saved history; zeros, which a logarithm cannot show, are left out."""
     history = directory.read_history()
     path = directory.figures / "errors.png"
     drawn = ((UNSATISFIED, style.NETWORK), (TRAIN_ERROR, style.SECOND), (TEST_ERROR, style.THEORY))
+    others = [name.removeprefix(f"{TEST_ERROR.name}_") for name in history if name.startswith(f"{TEST_ERROR.name}_")]
+    others = [name for name in others if name not in ("network", "theory", "theory_lo", "theory_hi")]
+    lines = {"theory": "-"} | dict(zip(others, itertools.cycle(DASHES), strict=False))
+    looks: dict[str, dict[str, Any]] = {"network": {"marker": "o", "linestyle": "none", "markerfacecolor": "none"}}
+    looks |= {side: {"linestyle": line} for side, line in lines.items()}
     with style.figure(path, 7.0, 5.0) as figure:
         axes = figure.subplots()
         for series, colour in drawn:
-            for side, look in (("network", "o"), ("theory", "-")):
+            for side, look in looks.items():
                 values = history.get(f"{series.name}_{side}")
                 if values is not None:
                     shown = np.where(values > 0.0, values, np.nan)
                     label = f"{series.label} {series.symbol}" if side == "network" else None
-                    axes.plot(history["t"], shown, look, color=colour, markerfacecolor="none", label=label)
-        axes.plot([], [], "-", color=style.GUIDE, label="theory")
+                    axes.plot(history["t"], shown, **look, color=colour, label=label)
+        for side, line in lines.items():
+            axes.plot([], [], linestyle=line, color=style.GUIDE, label=side.replace("_", " "))
         axes.set_yscale("log")
         axes.set_ylim(top=1.3)
         axes.set_ylabel("fraction of examples")

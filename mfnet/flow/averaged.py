@@ -150,7 +150,7 @@ class Averaged(AdaptiveFlow):
     _kept: Kept | None = None
     _inputs: Batch | None = None
 
-    def __init__(self, objective: Objective, *, resolution: float = 4.0, memory: float = 0.5, **tolerance: Any):
+    def __init__(self, objective: Objective, *, resolution: float = 2.0, memory: float = 0.5, **tolerance: Any):
         homogeneous = objective.network.activation.homogeneous
         super().__init__(objective, Turning(objective) if homogeneous else Straight(), **tolerance)
         self.resolution, self.memory = resolution, memory
@@ -195,20 +195,13 @@ class Averaged(AdaptiveFlow):
         loss = self.objective.margin_loss
         return replace(loss, h=loss.h * (1.0 + 0.5 * self.tolerance.rtol)) if loss.jumps else loss
 
-    def _surrogate(self, dt: float) -> Surrogate:
-        """The surrogate kernel of the nodes where the forces of the last step would bring them in ``dt``."""
-        assert self._present is not None
-        network = self.objective.network
+    def _surrogate(self) -> Surrogate:
+        """The surrogate kernel of the present nodes."""
         if self._inputs is None:
             batch = self.objective.source(0)
             # a force that jumps is an exact multiple of 1/n_sub, whatever the type that its margin was followed in
             self._inputs = Batch(*(values.float() for values in batch)) if self._loss.jumps else batch
-        a, w = network.a.clone(), network.w.clone()
-        self.motion.move(network.a, network.w, self._present.rates, dt)
-        surrogate = Surrogate(network, self._inputs)
-        network.a.copy_(a)
-        network.w.copy_(w)
-        return surrogate
+        return Surrogate(self.objective.network, self._inputs)
 
     def _rates_under(self, force: Float[Tensor, " N"]) -> Rates:
         """Rates of the present nodes; they are linear in the forces, so that rows with a new force are enough."""
@@ -222,22 +215,23 @@ class Averaged(AdaptiveFlow):
             return self._present.rates
         if new > forced:
             return self.motion.forced(self.objective, force)
-        added = self.motion.forced(self.objective, change)
-        return tuple(part + rate for part, rate in zip(added, self._present.rates, strict=True))
+        return _sum(self.motion.forced(self.objective, change), self._present.rates)
 
     def _try(self, dt: float) -> float:
         assert self._present is not None
         assert self._kept is not None
         network, loss, margins = self.objective.network, self._loss, self._present.margins
         resolution = self.resolution * self.tolerance.rtol
-        self._forecast = forecast(self._surrogate(0.5 * dt), loss, margins, self._kept.residual, dt, resolution)
+        self._forecast = forecast(self._surrogate(), loss, margins, self._kept.residual, dt, resolution)
         force = self._forecast.force
 
-        start = self._rates_under(force)
-        self.motion.move(network.a, network.w, self._mean_rates(start, dt), dt)
+        start, expected = self._rates_under(force), self._expected_change(dt)
+        mean = start if expected is None else _sum(start, expected, 0.5)
+        self.motion.move(network.a, network.w, mean, dt)
         self._end = self.motion.present(self.objective, force)
-        self._change = tuple(after - before for before, after in zip(start, self._end[0], strict=True))
-        moved = self._norm(*self.motion.velocity(network.a, network.w, self._change))
+        self._change = _sum(self._end[0], start, -1.0)
+        errors = [self._change] if expected is None else [self._change, _sum(self._change, expected, -1.0)]
+        moved = max(self._norm(*self.motion.velocity(network.a, network.w, part)) for part in errors)
         node_error = 0.5 * dt * moved / self.tolerance.allowed(self.displacement())
 
         end_margins = self._end[1]
@@ -250,20 +244,19 @@ class Averaged(AdaptiveFlow):
             return math.inf
         return max(node_error, missed / allowed)
 
-    def _mean_rates(self, start: Rates, dt: float) -> Rates:
-        """Rates in the middle of a step: those at its start, and half of what the last step says they will change.
+    def _expected_change(self, dt: float) -> Rates | None:
+        """How the rates will change over a step, by the last one; None before there was one.
 
-        No further ahead than the last step has seen; and the change is of second order in the forces, by which nodes
-        turn, and examples then push them through other gates.
+        No further than the last step has seen; and the change is of second order in the forces, by which nodes turn,
+        and examples then push them through other gates.
         """
         assert self._kept is not None
         if self._kept.change is None:
-            return start
+            return None
         sums = torch.stack([self._forecast.force.sum(), self._kept.force.sum()])
         now, before = self.objective.network.processes.sum_rows(sums).tolist()
-        share = 0.5 * min(dt / self._kept.dt, 1.0) * (min(now / before, 1.0) ** 2 if before > 0.0 else 0.0)
-        pairs = zip(start, self._kept.change, strict=True)
-        return tuple(torch.add(rate, change, alpha=share) for rate, change in pairs)
+        share = min(dt / self._kept.dt, 1.0) * (min(now / before, 1.0) ** 2 if before > 0.0 else 0.0)
+        return tuple(part * share for part in self._kept.change)
 
     def _take(self, dt: float) -> None:
         assert self._present is not None
@@ -298,6 +291,11 @@ class Averaged(AdaptiveFlow):
             force, residual = (processes.take_rows(part).to(device) for part in (force, residual))
             nodes = change and tuple(processes.take_nodes(part).to(device) for part in change)
             self._kept = Kept(force, residual, dt, nodes)
+
+
+def _sum(rates: Rates, others: Rates, factor: float = 1.0) -> Rates:
+    """rates + factor · others."""
+    return tuple(torch.add(rate, other, alpha=factor) for rate, other in zip(rates, others, strict=True))
 
 
 def forecast(

@@ -14,8 +14,10 @@ from mfnet.theory.moving_kernel import MovingKernel
 from mfnet.theory.onset import Onset, onset, onset_time_exponent, onset_unsatisfied_law
 from mfnet.theory.overlay import Curve, Draw, Nodes, Theory
 from mfnet.theory.projections import Elongated, LabelNoise, Normal, ProjectionLaw, Radial, Sphere, projection_law
+from mfnet.theory.realised_width import RealisedWidth
 from mfnet.theory.regimes import AsymptoticLaws, LazySolution, lazy_limit
 from mfnet.theory.tangent_kernel import ActualKernel, LimitKernel
+from mfnet.theory.validity import Trust, trust
 
 __all__ = [
     "ActualKernel",
@@ -38,8 +40,10 @@ __all__ = [
     "Onset",
     "ProjectionLaw",
     "Radial",
+    "RealisedWidth",
     "Sphere",
     "Theory",
+    "Trust",
     "lazy_limit",
     "onset",
     "onset_time_exponent",
@@ -47,4 +51,5 @@ __all__ = [
     "projection_law",
     "realised_starting_error",
     "starting_error",
+    "trust",
 ]

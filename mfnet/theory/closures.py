@@ -114,6 +114,12 @@ class LinearClosure(Theory):
     _memory: ClassVar[bool] = False
     _solved: dict[bytes, ClosureSolution] = field(default_factory=dict, init=False, repr=False, compare=False)
 
+    def __post_init__(self) -> None:
+        if self.start not in ("mean", "actual"):
+            raise ValueError(f"start={self.start!r} must be 'mean' or 'actual'")
+        if not 0.0 < self.resolution <= 0.2:
+            raise ValueError(f"resolution={self.resolution!r} must be above 0 and at most 0.2")
+
     def of_draw(self, draw: Callable[[], Draw]) -> LinearClosure:
         return replace(self, draw=draw())
 

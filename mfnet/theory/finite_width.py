@@ -99,8 +99,8 @@ class FiniteWidth(Theory):
         p_std, q_std = math.hypot(model.a_std**2, model.w_std**2) / math.sqrt(2.0), model.a_std * model.w_std
 
         def response(dp: float, dq: float) -> Array:
-            ahead = _realised_gamma(model, mean + dp, dq, solution.t)
-            return (ahead - _realised_gamma(model, mean - dp, -dq, solution.t)) / (2.0 * step)
+            ahead = realised_gamma(model, mean + dp, dq, solution.t)
+            return (ahead - realised_gamma(model, mean - dp, -dq, solution.t)) / (2.0 * step)
 
         return np.hypot(p_std * response(step, 0.0), q_std * response(0.0, step)) / math.sqrt(self.M)
 
@@ -152,7 +152,7 @@ def _ratio(numerator: Array, std: Array) -> Array:
         return np.where((std == 0.0) & (numerator == 0.0), 0.0, numerator / std)
 
 
-def _realised_gamma(model: MeanField, p: float, q: float, t: Array) -> Array:
+def realised_gamma(model: MeanField, p: float, q: float, t: Array) -> Array:
     """γ(t) when the actual nodes have ⟨a₀² + w∥₀²⟩/2 = p and ⟨a₀w∥₀⟩ = q instead of V and 0."""
 
     def rate(gamma: float) -> float:

@@ -79,6 +79,8 @@ class KernelFlow(Theory):
     def __post_init__(self) -> None:
         if self.kernel not in ("limit", "actual"):
             raise ValueError(f"kernel={self.kernel!r} must be 'limit' or 'actual'")
+        if not 0.0 < self.rtol <= 0.1:
+            raise ValueError(f"rtol={self.rtol!r} must be above 0 and at most 0.1")
 
     def of_draw(self, draw: Callable[[], Draw]) -> KernelFlow:
         return replace(self, draw=draw())

@@ -46,6 +46,11 @@ class Draw(NamedTuple):
 class Theory:
     """What can be overlaid on a run. This one predicts nothing; `t` is mean-field time, increasing from 0."""
 
+    @property
+    def needs_draw(self) -> bool:
+        """Whether this theory speaks of one actual run, and predicts nothing before it has the draw."""
+        return type(self).of_draw is not Theory.of_draw
+
     def of_draw(self, draw: Callable[[], Draw]) -> Theory:
         """The same theory of one actual run; itself, if it speaks of the average over all draws.
 

@@ -17,6 +17,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from mfnet.checkpoint import Checkpoint
 from mfnet.data import ObservedData
 from mfnet.run_directory import RunDirectory
+from mfnet.theory import Trust
 from mfnet.training import tags
 from mfnet.training.callbacks import LastCheckpoint, RunFiles, RunProgress
 from mfnet.training.module import MeanFieldModule
@@ -49,6 +50,7 @@ def run(
     overrides: Sequence[str],
     options: TrainerOptions,
     checkpoint: Checkpoint | None = None,
+    trusted: Sequence[Trust] = (),
 ) -> None:
     """Trains ``module`` on ``data`` over its schedule and leaves the files of `RunDirectory`.
 
@@ -64,6 +66,7 @@ def run(
         overrides: How it was asked for, for the checkpoint.
         options: How and where it is computed.
         checkpoint: Where to go on from.
+        trusted: Until when each prediction is trustworthy, for the summary.
     """
     _quieten()
     logger = TensorBoardLogger(
@@ -76,7 +79,7 @@ def run(
     processes = module.network.processes
     first = processes.rank == 0
     show_bar = first and (sys.stdout.isatty() if options.progress is None else options.progress)
-    observers = [*callbacks, RunFiles(directory, config), *([RunProgress()] if show_bar else [])]
+    observers = [*callbacks, RunFiles(directory, config, trusted), *([RunProgress()] if show_bar else [])]
     trainer = lightning.Trainer(
         accelerator=options.accelerator,
         devices=processes.size,

@@ -71,13 +71,14 @@ def table(history: Mapping[str, Float[np.ndarray, " K"]], rows: int = 9) -> str:
 
 
 def report(directory: RunDirectory, shown: str) -> str:
-    """What is printed at the end of a run: the table, until when the theory held, and where to look."""
+    """What is printed at the end of a run: the table, until when theories held and should, and where to look."""
     history, summary = directory.read_history(), directory.read_summary()
     lines = [table(history), ""]
     lines += [
         f"{name:<12} within {entry['tolerance']:g} ({entry['measure']}) of theory until t = {entry['within_until']:.4g}"
         for name, entry in summary.get("agreement", {}).items()
     ]
+    lines += trust_lines(summary.get("trust", {}))
     lines += [
         f"ended by {summary['stop_reason']} at t = {summary['t_end']:.5g} after {summary['steps']} steps "
         f"({summary['wall_seconds']:.1f} s): {summary['n_unsatisfied']} unsatisfied, "
@@ -90,6 +91,12 @@ def report(directory: RunDirectory, shown: str) -> str:
             "             then http://localhost:6006/?smoothing=0#timeseries",
         ]
     return "\n".join(lines)
+
+
+def trust_lines(trusted: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Until when each prediction was said to be trustworthy, in a line."""
+    parts = [f"{name} {'always' if x['until'] is None else format(x['until'], '.3g')}" for name, x in trusted.items()]
+    return [f"trustworthy until t = {', '.join(parts)}"] if parts else []
 
 
 def git_commit() -> str | None:

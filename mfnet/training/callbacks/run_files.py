@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from matplotlib.image import imread
 from mfnet.figures import draw_figures
 from mfnet.flow import StopReason
 from mfnet.run_directory import RunDirectory, curve_columns
-from mfnet.theory import Curve
+from mfnet.theory import Curve, Trust
 from mfnet.training import tags
 from mfnet.training.callbacks.example_log import ExampleLog
 from mfnet.training.callbacks.node_log import NodeLog
@@ -33,10 +34,11 @@ class RunFiles(Observer):
     Args:
         directory: The run directory.
         config: What is run, in plain containers.
+        trusted: Until when each prediction is trustworthy, for the summary.
     """
 
-    def __init__(self, directory: RunDirectory, config: Mapping[str, Any]):
-        self.directory, self.config = directory, config
+    def __init__(self, directory: RunDirectory, config: Mapping[str, Any], trusted: Sequence[Trust] = ()):
+        self.directory, self.config, self.trusted = directory, config, trusted
         self.rows: list[dict[str, float]] = []
         self._seconds_before, self._start = 0.0, time.monotonic()
 
@@ -103,7 +105,12 @@ class RunFiles(Observer):
 
     def _close(self, trainer: Trainer, module: MeanFieldModule, stop_reason: str) -> None:
         history = {name: np.array([row[name] for row in self.rows]) for name in self.rows[0]}
-        self.directory.write_summary(summarise(trainer, module, history, self.config, self._seconds(), stop_reason))
+        summary = summarise(trainer, module, history, self.config, self._seconds(), stop_reason)
+        summary["trust"] = {
+            entry.prediction: {"until": entry.until if entry.until < math.inf else None, "because": entry.because}
+            for entry in self.trusted
+        }
+        self.directory.write_summary(summary)
 
     def _seconds(self) -> float:
         return self._seconds_before + time.monotonic() - self._start

@@ -10,8 +10,9 @@ import numpy as np
 from lightning.pytorch import LightningModule, Trainer
 from torch.utils.tensorboard import SummaryWriter
 
-from mfnet.data import ObservedData
-from mfnet.theory import Curve, Theory
+from mfnet.data import ObservedData, Task
+from mfnet.network import MeanFieldNetwork
+from mfnet.theory import Curve, Draw, Theory
 from mfnet.theory.overlay import Nodes
 from mfnet.training import tags
 from mfnet.training.callbacks.observer import Observer
@@ -24,6 +25,8 @@ class TheoryOverlay(Observer):
 
     In TensorBoard the theory is a run of its own, beside ``network``: curves of one tag share a chart.
 
+    A theory of one actual run is given the run's draw.
+
     Args:
         theory: The prediction.
         name: Its name in the files, where columns end in ``_name``, and in TensorBoard.
@@ -33,10 +36,14 @@ class TheoryOverlay(Observer):
         self.theory, self.name = theory, name
         self._nodes: Nodes | None = None
         self._writer: SummaryWriter | None = None
+        self._early: tuple[float, Mapping[str, Curve]] | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Solves the theory once, at the scheduled times."""
-        self.times = cast(ObservedData, trainer.datamodule).schedule  # type: ignore[attr-defined]  # set by fit
+        assert isinstance(pl_module, MeanFieldModule)
+        data = cast(ObservedData, trainer.datamodule)  # type: ignore[attr-defined]  # set by fit
+        self.times = data.schedule
+        self.theory = self.theory.of_draw(lambda: draw_of(pl_module.network, data.task))
         self._series = self.theory.series(self.times)
         self._satisfaction = self.theory.satisfaction(self.times)
 
@@ -44,7 +51,9 @@ class TheoryOverlay(Observer):
         """Predictions at the observations up to the k-th, at ``t``: off the schedule where a run ends early."""
         if self.times[k] == t:
             return {name: _head(curve, k + 1) for name, curve in self._series.items()}
-        return self.theory.series(np.append(self.times[:k], t))
+        if self._early is None or self._early[0] != t:
+            self._early = t, self.theory.series(np.append(self.times[:k], t))
+        return self._early[1]
 
     def nodes(self, k: int, t: float, start: Nodes) -> Nodes | None:
         """Trajectories up to the k-th observation of nodes whose initial values are the first row of ``start``."""
@@ -77,6 +86,12 @@ class TheoryOverlay(Observer):
         if self._writer is not None:
             self._writer.close()
             self._writer = None
+
+
+def draw_of(network: MeanFieldNetwork, task: Task) -> Draw:
+    """What a run has drawn, for theories that speak of it: all nodes must be on this process."""
+    tensors = (network.a0, network.w0, *task.train, *task.test, task.direction)
+    return Draw(*(tensor.detach().double().cpu().numpy() for tensor in tensors))
 
 
 def overlays(trainer: Trainer) -> list[TheoryOverlay]:
