@@ -12,7 +12,7 @@ from problems import make_problem
 
 from mfnet.drive import Batch, margins_of
 from mfnet.flow import AdaptiveRotation, Averaged, Heun, Objective, Rotation, StoppingRules, StopReason
-from mfnet.flow.averaged import forecast
+from mfnet.flow.forecast import forecast
 from mfnet.flow.surrogate import Surrogate
 from mfnet.losses import LOSSES, margin_loss
 

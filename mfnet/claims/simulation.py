@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,12 +12,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mfnet.data import SphericalData, label, sample_inputs
+from mfnet.data.spherical import elongate
 from mfnet.drive import Batch, margins_of
 from mfnet.flow import Averaged, Flow, Objective, StoppingRules, StopReason
 from mfnet.losses import margin_loss
 from mfnet.network import MeanFieldNetwork
 from mfnet.observables import error_count, order_parameter, unsatisfied_count
 from mfnet.seeding import generator
+from mfnet.theory import Draw
 
 #: Makes the flow of an objective.
 Method = Callable[[Objective], Flow]
@@ -25,7 +27,7 @@ Method = Callable[[Objective], Flow]
 
 @dataclass(frozen=True)
 class Setup:
-    """A network and its data: normal inputs, ŵ* along the first axis.
+    """A network and its data: ŵ* along the first axis.
 
     Attributes:
         M: Nodes.
@@ -38,6 +40,11 @@ class Setup:
         n_test: Test examples, with true labels.
         seed: Keys every draw.
         double: float64 instead of float32; needed where α is large.
+        a_std: Initial standard deviation A of every a.
+        w_std: Initial standard deviation B of every component of every w.
+        inputs: Law of the inputs, as `SphericalData` names it.
+        radius: For radial inputs, the law of |x|.
+        stretch: For elongated inputs, the standard deviation along ŵ*.
     """
 
     M: int
@@ -50,6 +57,11 @@ class Setup:
     n_test: int = 0
     seed: int = 0
     double: bool = False
+    a_std: float = 1.0
+    w_std: float = 1.0
+    inputs: str = "normal"
+    radius: Mapping[str, object] | None = None
+    stretch: float = 1.0
 
     @property
     def dtype(self) -> torch.dtype:
@@ -59,7 +71,13 @@ class Setup:
     def network(self) -> MeanFieldNetwork:
         """The initial network."""
         return MeanFieldNetwork(
-            self.M, self.d, self.activation, generator=generator(self.seed, "network"), dtype=self.dtype
+            self.M,
+            self.d,
+            self.activation,
+            generator=generator(self.seed, "network"),
+            a_std=self.a_std,
+            w_std=self.w_std,
+            dtype=self.dtype,
         )
 
     def seeds(self, n: int) -> list[Setup]:
@@ -124,10 +142,27 @@ def train(
 
 def final_nodes(setup: Setup, t: float, method: Method) -> Float[np.ndarray, "M p"]:
     """(a, w) of every node, in a row, after training on N fixed examples to time ``t``; arguments as for `train`."""
+    return nodes_at(setup, [t], method)[0]
+
+
+def nodes_at(
+    setup: Setup, times: Sequence[float] | Float[np.ndarray, " K"], method: Method
+) -> Float[np.ndarray, "K M p"]:
+    """`final_nodes` at several increasing times of one run."""
     objective, _ = _fixed(setup)
-    method(objective).step(until=t)
-    network = objective.network
-    return torch.cat([network.a.detach()[:, None], network.w.detach()], dim=1).double().numpy()
+    flow, network, seen = method(objective), objective.network, []
+    for t in times:
+        flow.step(until=float(t))
+        seen.append(torch.cat([network.a.detach()[:, None], network.w.detach()], dim=1).double().numpy())
+    return np.array(seen)
+
+
+def draw_of(setup: Setup) -> Draw:
+    """What `train` draws for this setup, for a theory that speaks of actual runs."""
+    objective, test = _fixed(setup)
+    network, train_set = objective.network, objective.source(0)
+    tensors = (network.a0, network.w0, train_set.x, train_set.y, test.x, test.y)
+    return Draw(*(tensor.double().numpy() for tensor in tensors), direction=np.eye(setup.d)[0])
 
 
 def population(
@@ -153,7 +188,10 @@ def population(
 
     def fresh(purpose: str, n: int, flip: float, step: int = 0) -> Batch:
         source = generator(setup.seed, purpose, step)
-        x = sample_inputs(n, setup.d, "normal", source)
+        if setup.inputs == "elongated":
+            x = elongate(sample_inputs(n, setup.d, "normal", source), direction, setup.stretch)
+        else:
+            x = sample_inputs(n, setup.d, setup.inputs, source, setup.radius)
         flipped = torch.rand(n, generator=source) < flip
         return _batch(network, x, torch.where(flipped, -1.0, 1.0) * label(x, direction))
 
@@ -168,7 +206,16 @@ def population(
 def _fixed(setup: Setup) -> tuple[Objective, Batch]:
     """The loss on a fixed training set, and test examples."""
     data = SphericalData(
-        setup.N, setup.n_test, setup.d, setup.seed, np.zeros(1), flip=setup.flip, direction="axis"
+        setup.N,
+        setup.n_test,
+        setup.d,
+        setup.seed,
+        np.zeros(1),
+        inputs=setup.inputs,
+        radius=setup.radius,
+        flip=setup.flip,
+        direction="axis",
+        stretch=setup.stretch,
     ).draw()
     network = setup.network()
     batch = _batch(network, data.train.x, data.train.y)

@@ -8,23 +8,29 @@ chatter.
 expansion the nodes' motion under φ(t) and under φ̄ differ by a commutator, of third order in Δt. So a step
 
 1. lets the margins alone evolve, in n_s cheap sub-steps, by ``dm/dt = K̂φ(m)/N + r`` with a low-rank surrogate K̂ of
-   the tangent kernel (`mfnet.flow.surrogate`; no sub-step depends on M). φ̄_n is the mean force of the sub-steps.
-   Only examples near enough to the margin to reach it take part; what the others do to them is constant;
-2. evaluates the true drive with φ̄ in place of φ at both ends and moves the nodes by the mean of the two, by an exact
-   rotation (`mfnet.flow.adaptive`; straight lines where the activation is not homogeneous). Only rows with φ̄ ≠ 0
-   take part;
-3. computes all margins of the new nodes.
+   the tangent kernel (`mfnet.flow.forecast`; no sub-step depends on M). φ̄_n is the mean force of the sub-steps.
+   Only examples near enough to the margin to reach it take part, which is looked at anew every 16 sub-steps; what the
+   others do to them is constant;
+2. takes the true drive B(θ, φ̄) at its beginning, and half of the change that the last step has seen, and moves the
+   nodes by an exact rotation (`mfnet.flow.motion`; straight lines where the activation is not homogeneous): the method
+   of Adams and Bashforth, of second order. The change is scaled by the square of the mean force, with which it falls;
+3. computes, in one pass over the examples, the margins of the new nodes and their drive under the same φ̄. Its
+   difference from the drive at the beginning is the change that the next step starts from.
+
+The drive is linear in the forces. What the next step needs is that of step 3 corrected by the examples whose averaged
+force has changed, often a tenth of them; so a step costs two products of all nodes with all examples while no
+force changes, and one to two later. (Before, the drives at both ends and the margins each took their own: five.)
 
 The velocity r is half of what the forecasts have lately missed, ``r ← r + ½(m − m̂)/Δt``: it makes the surrogate
-right for what changes slowly. Carrying all of it makes sliding examples oscillate; on the ways of the
-README at N = 10⁴ it takes 88 steps at α = 1 and 48 at α = 10³, half of it 46 and 18, none of it 46 and 30.
+right for what changes slowly. Carrying all of it makes sliding examples oscillate, none of it rejects more steps.
 
-**Its error** is controlled twice: by the difference of the rotations of first and second order, relative to the
-displacement of the nodes (``(20 rtol)²``), and by the loss that the forecast misses, over examples whose force was
-not constant, relative to ℓ(0) and the number of forces (``(10 rtol)²``), and to a quarter of what loss is left. The
-sub-steps are so short that all forces which may change would move a margin by ``2 rtol h``. Sliding examples are held
-half of rtol above the margin, so that they count as satisfied, as they do on it. The surrogate is only a predictor:
-with a poor one steps are rejected, and the answer is the same.
+**Its error** is controlled twice: by half the change of the drive over the step, and half of what was not expected of
+it, as displacements of the nodes, relative to their displacement from the initial ones (``(20 rtol)²``); and by the
+loss that the forecast misses, over examples whose force was not constant, relative to ℓ(0) and the number of forces
+(``(10 rtol)²``), and to a quarter of what loss is left. The sub-steps are so short that all forces which may change
+would move a margin by ``2 rtol h``. Sliding examples are held half of rtol above the margin, so that they count as
+satisfied, as they do on it. The surrogate is only a predictor: with a poor one steps are rejected, and the answer is
+the same.
 
 **Guarantees.** a² − |w|² is conserved to rounding. Steps land on observation times. Continuing from a checkpoint is
 bit-equal to not stopping. A step that overflows is tried again shorter, and the run ends as `step_too_small` if that
@@ -67,8 +73,6 @@ the first examples are satisfied) the growth itself bounds the step, and averagi
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -78,34 +82,15 @@ from torch import Tensor
 
 from mfnet.drive import Batch
 from mfnet.flow.adaptive import AdaptiveFlow
+from mfnet.flow.forecast import forecast
 from mfnet.flow.motion import Rates, Straight, Turning
 from mfnet.flow.objective import Objective
 from mfnet.flow.surrogate import Surrogate
 from mfnet.losses import MarginLoss
 
-#: Fewest and most sub-steps of a step in which a force changes.
-SUB_STEPS = (8, 256)
-
-#: Most sub-steps between two looks at which forces may change.
-BLOCK = 16
-
 #: Share of the loss at the beginning of a step by which its forecast may miss, so that the last examples are
 #: satisfied when they are, and not some steps later.
 MISSED = 0.25
-
-
-class Forecast(NamedTuple):
-    """What the surrogate says of a step.
-
-    Attributes:
-        force: Time average φ̄ of each example's force.
-        margins: Margins at the end.
-        n_sub: Sub-steps that were taken; 0 where no force could change.
-    """
-
-    force: Float[Tensor, " N"]
-    margins: Float[Tensor, " N"]
-    n_sub: int
 
 
 class Kept(NamedTuple):
@@ -296,88 +281,3 @@ class Averaged(AdaptiveFlow):
 def _sum(rates: Rates, others: Rates, factor: float = 1.0) -> Rates:
     """rates + factor · others."""
     return tuple(torch.add(rate, other, alpha=factor) for rate, other in zip(rates, others, strict=True))
-
-
-def forecast(
-    surrogate: Surrogate,
-    loss: MarginLoss,
-    margins: Float[Tensor, " N"],
-    residual: Float[Tensor, " N"],
-    dt: float,
-    resolution: float,
-) -> Forecast:
-    """Lets the margins move alone for a time ``dt``: dm/dt = K̂φ/N + r.
-
-    Args:
-        surrogate: The kernel K̂.
-        loss: The loss.
-        margins: Margins at the beginning.
-        residual: Velocity r that the surrogate has lately missed.
-        dt: Length of the step.
-        resolution: Longest sub-step: change of a margin, in units of h, if all forces that may change changed by 1.
-    """
-    start = loss.force(margins)
-    open_rows = _open_rows(surrogate, loss, margins, start, residual, dt)
-    n_open = surrogate.processes.count_rows(len(open_rows))
-    if n_open == 0:
-        return Forecast(start, margins + dt * (surrogate(start) + residual), 0)
-    part = surrogate.rows(open_rows)
-    squares = surrogate.processes.sum_rows(part(torch.ones_like(part.kappa)).square().sum())
-    jump = dt * math.sqrt(float(squares) / n_open)
-    if not math.isfinite(jump):  # the kernel of nodes that have overflowed: the step is too long
-        return Forecast(start, torch.full_like(margins, math.nan), 0)
-    n_sub = min(max(math.ceil(jump / (resolution * loss.h)), SUB_STEPS[0]), SUB_STEPS[1])
-
-    n_blocks = math.ceil(n_sub / BLOCK)
-    n_sub = n_blocks * math.ceil(n_sub / n_blocks)
-    force, m = torch.zeros_like(start), margins.to(surrogate.kappa.dtype)
-    for _ in range(n_blocks):
-        block = _block(surrogate, loss, m, residual, dt / n_blocks, n_sub // n_blocks)
-        force += block
-        m = m + (surrogate(block) + residual).to(m.dtype).mul_(dt / n_blocks)
-    force /= n_blocks
-    return Forecast(force, margins + dt * (surrogate(force) + residual), n_sub)
-
-
-def _open_rows(
-    surrogate: Surrogate, loss: MarginLoss, margins: Tensor, force: Tensor, residual: Tensor, dt: float
-) -> Tensor:
-    """Examples so near to the margin h that their force may change within ``dt``."""
-    change = (surrogate(force) + residual).abs() * dt
-    pushed = force != 0
-    sums = surrogate.processes.sum_rows(torch.stack([change[pushed].sum(), pushed.sum()]))
-    reach = 2.0 * (change + sums[0] / sums[1].clamp_min(1.0))
-    return (~loss.force_is_constant(margins, reach)).nonzero().squeeze(1)
-
-
-def _block(
-    surrogate: Surrogate, loss: MarginLoss, margins: Tensor, residual: Tensor, dt: float, n_sub: int
-) -> Float[Tensor, " N"]:
-    """Mean forces over ``n_sub`` sub-steps of the examples whose force may change; the others' are constant."""
-    processes = surrogate.processes
-    force = loss.force(margins)
-    open_rows = _open_rows(surrogate, loss, margins, force, residual, dt)
-    part, constant = surrogate.rows(open_rows), force.clone()
-    constant[open_rows] = 0.0
-    features = processes.sum_rows(surrogate.features(constant))
-    m, r = margins[open_rows], residual[open_rows].to(margins.dtype)
-    total, phi, own = torch.zeros_like(m), torch.zeros_like(m), torch.zeros_like(features)
-    with _one_thread():
-        for _ in range(n_sub):
-            before, phi = phi, loss.force(m)
-            total += phi
-            own += part.features_of_change(phi - before)
-            m += (part.speed(phi, features + processes.sum_rows(own.clone())) + r).mul_(dt / n_sub)
-    force[open_rows] = total / n_sub
-    return force.to(residual.dtype)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """For operations too small to share: on a busy machine each would wait for the slower thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
