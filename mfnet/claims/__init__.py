@@ -7,10 +7,14 @@ name it in `CLAIMS`.
 from mfnet.claims.analytic import clock, regimes
 from mfnet.claims.claim import Claim, Evidence, Row, Verdict, claim, inside, near
 from mfnet.claims.effort import Effort
+from mfnet.claims.finite_samples import closure, starting_error_samples
 from mfnet.claims.infinite_data import population_dynamics
+from mfnet.claims.laziness import kernel_change
+from mfnet.claims.lazy import lazy_kernel
 from mfnet.claims.networks import final_errors, full_fit, steps, ways
 from mfnet.claims.noise import fixed_point
 from mfnet.claims.onset import onset_lazy, onset_noise, onset_rich
+from mfnet.claims.other_data import other_data
 from mfnet.claims.width import bands, starting_error
 
 #: All claims by name, in the order of the page.
@@ -30,6 +34,11 @@ CLAIMS: dict[str, Claim] = {
         onset_rich,
         onset_lazy,
         onset_noise,
+        starting_error_samples,
+        closure,
+        lazy_kernel,
+        kernel_change,
+        other_data,
     )
 }
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
+
+from mfnet.flow.forecast import one_thread
 
 T = TypeVar("T")
 A = TypeVar("A")
@@ -55,14 +56,3 @@ class Effort:
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
             self._pool = None
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """One thread of torch inside: sums have one order, and simulations side by side do not wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

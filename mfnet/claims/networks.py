@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import partial
 
@@ -114,7 +115,7 @@ def ways(effort: Effort) -> Evidence:
     """Rotation steps of one seed against the averaged flow of the same seed; its other seeds against what is quoted."""
     rows: list[Row] = []
     plots = []
-    n_seeds = effort.choose(6, 2)
+    n_seeds = effort.choose(8, 2)
     for alpha, dt, times, quoted in effort.choose(WAYS, WAYS[1:2]):
         setup = effort.choose(
             Setup(400, 100, 10_000, alpha, n_test=20_000, double=alpha > 100.0),
@@ -139,10 +140,10 @@ def ways(effort: Effort) -> Evidence:
                 ),
                 near(
                     f"α={alpha:g}, t={t:g}: quoted ε_g",
-                    f"{sizes}, averaged flow, {n_seeds} seeds; error: spread of one seed",
+                    f"{sizes}, averaged flow, {n_seeds} seeds; error: of one seed",
                     quoted[k],
                     mean[k],
-                    float(spread[k]),
+                    another_seed(errors[:, k]),
                     neglected=0.00005,
                     because="last digit given",
                     claimed=not effort.quick,
@@ -163,6 +164,11 @@ def ways(effort: Effort) -> Evidence:
             )
         )
     return Evidence(rows, plots)
+
+
+def another_seed(values: Float[np.ndarray, " n"]) -> float:
+    """Standard error of the difference between a number that was quoted of another seed and the mean of these."""
+    return float(values.std(ddof=1)) * math.sqrt(1.0 + 1.0 / len(values))
 
 
 def train_one_thread(effort: Effort, setup: Setup, times: Sequence[float], method: Method) -> Record:
@@ -191,16 +197,15 @@ def final_errors(effort: Effort) -> Evidence:
         left = stack(runs, "unsatisfied")[:, -1]
         simulation = (
             f"N={base.N}, M={base.M}, d={base.d}, averaged flow to t={last:g} or the end (t={ends.min():.4g} to "
-            f"{ends.max():.4g}; at most {left.max():.2g} unsatisfied), {n_seeds} seeds; error: spread of one seed"
+            f"{ends.max():.4g}; at most {left.max():.2g} unsatisfied), {n_seeds} seeds; error: of one seed"
         )
-        spread = float(errors.std(ddof=1))
         rows.append(
             near(
                 f"α={alpha:g}: final ε_g",
                 simulation,
                 quoted,
                 float(errors.mean()),
-                spread,
+                another_seed(errors),
                 neglected=0.0005,
                 because="last digit given",
                 claimed=not effort.quick,
@@ -208,16 +213,14 @@ def final_errors(effort: Effort) -> Evidence:
         )
     runs = effort.map(partial(train, times=[5e3], method=partial(Euler, dt=1.0)), base.seeds(effort.choose(4, 2)))
     counts, errors = stack(runs, "n_steps").astype(float), stack(runs, "test_error")[:, -1]
-    simulation = (
-        f"N={base.N}, M={base.M}, d={base.d}, Euler steps of Δt=1, {len(runs)} seeds; error: spread of one seed"
-    )
+    simulation = f"N={base.N}, M={base.M}, d={base.d}, Euler steps of Δt=1, {len(runs)} seeds; error: of one seed"
     rows += [
         near(
             "α=1: steps until all are satisfied",
             simulation,
             1062.0,
             float(counts.mean()),
-            float(counts.std(ddof=1)),
+            another_seed(counts),
             claimed=not effort.quick,
         ),
         near(
@@ -225,7 +228,7 @@ def final_errors(effort: Effort) -> Evidence:
             simulation,
             0.022,
             float(errors.mean()),
-            float(errors.std(ddof=1)),
+            another_seed(errors),
             neglected=0.0005,
             because="last digit given",
             claimed=not effort.quick,
@@ -279,13 +282,13 @@ def _quoted(effort: Effort, case: str, sizes: str, runs: list[Record], k: int, q
     """A quoted test error against the mean of seeds at observation ``k``, within their spread."""
     errors = stack(runs, "test_error")[:, k]
     digit = 0.0005 if quoted > 0.02 else 0.00025
-    simulation = f"{sizes}, averaged flow, {len(runs)} seeds; error: spread of one seed"
+    simulation = f"{sizes}, averaged flow, {len(runs)} seeds; error: of one seed"
     return near(
         case,
         simulation,
         quoted,
         float(errors.mean()),
-        float(errors.std(ddof=1)),
+        another_seed(errors),
         neglected=digit,
         because="last digit given",
         claimed=not effort.quick,

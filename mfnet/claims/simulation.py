@@ -162,7 +162,8 @@ def draw_of(setup: Setup) -> Draw:
     objective, test = _fixed(setup)
     network, train_set = objective.network, objective.source(0)
     tensors = (network.a0, network.w0, train_set.x, train_set.y, test.x, test.y)
-    return Draw(*(tensor.double().numpy() for tensor in tensors), direction=np.eye(setup.d)[0])
+    a0, w0, x, y, x_test, y_test = (tensor.double().numpy() for tensor in tensors)
+    return Draw(a0, w0, x, y, x_test, y_test, np.eye(setup.d)[0])
 
 
 def population(

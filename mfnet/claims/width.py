@@ -163,64 +163,71 @@ def first_crossing(times: np.ndarray, excess: Float[np.ndarray, "n K"], alpha: f
 
 @claim(
     "start",
-    statement="ε_g = E_x Φ(−μ/σ_M) → (1/π) arctan √(d/2M) for γ → 0; σ_M/μ → √(d/2M)/x∥ (γ → 0) and √(5/M) (γ → ∞)",
+    statement="ε_g = E_x Φ(−μ/σ_M) → (1/π) arctan √(d/2M) for γ → 0; "
+    "σ_M/μ → √(d/2M)/x∥ (γ → 0, x∥² ≪ d) and √(5/M) (γ → ∞)",
     regime="N = ∞, first order in 1/√M; γ → 0, or γ → ∞ with nodes on their hyperbolas",
     source="theory.md 3 and 4",
 )
 def starting_error(effort: Effort) -> Evidence:
     """One short step on a great many examples; then the spread of F over seeds, early and on late hyperbolas."""
     rows: list[Row] = []
+    for M, d in effort.choose(((400, 100), (100, 100), (1000, 50), (400, 20)), ((400, 20),)):
+        rows += _start_at(effort, M, d)
+    return Evidence(rows + _late_spread(effort))
+
+
+def _start_at(effort: Effort, M: int, d: int) -> list[Row]:
     n_seeds, batch = effort.choose((40, 100_000), (12, 10_000))
-    sizes = effort.choose(((400, 100), (100, 100), (1000, 50), (400, 20)), ((400, 20),))
-    for M, d in sizes:
-        model = MeanField(d=d)
-        t = model.time_scale / 100.0
-        setup = Setup(M, d, batch, n_test=4000)
-        run = partial(population, times=[t], method=partial(Rotation, dt=t), probes=probes_at((1.0, 2.0), d, 32))
-        runs: list[Record] = effort.map(run, setup.seeds(n_seeds))
-        simulation = f"M={M}, d={d}, {batch} examples, {n_seeds} seeds"
-        errors = stack(runs, "test_error")[:, 0]
-        theory = FiniteWidth(model, M)
-        predicted = float(theory.generalisation_error(model.solve(t))[0])
-        sampling = (d / model.law.m1**2 + (d / (math.pi * model.law.m1)) ** 2) / batch  # r² of theory.md 4
-        neglected = predicted * (0.5 * sampling / (d / (2.0 * M)) + d / (2.0 * M) / 2.0)
-        error = float(errors.std(ddof=1)) / math.sqrt(n_seeds)
-        rows.append(
+    model = MeanField(d=d)
+    theory, t = FiniteWidth(model, M), model.time_scale / 100.0
+    projections, n_directions = (1.0, 2.0), 32
+    run = partial(population, times=[t], method=partial(Rotation, dt=t), probes=probes_at(projections, d, n_directions))
+    runs: list[Record] = effort.map(run, Setup(M, d, batch, n_test=4000).seeds(n_seeds))
+    simulation = f"M={M}, d={d}, {batch} examples, {n_seeds} seeds"
+
+    start = model.solve(t)
+    errors, predicted = stack(runs, "test_error")[:, 0], float(theory.generalisation_error(start)[0])
+    # what the finite batch adds to r² = d/2M (theory.md 4), as a share of r
+    batch_share = 0.5 * (d / model.law.m1**2 + (d / (math.pi * model.law.m1)) ** 2) / batch / (d / (2.0 * M))
+    why = "sampling noise of the examples, relative"
+    error, size = float(errors.std(ddof=1)) / math.sqrt(n_seeds), f"M={M}, d={d}"
+    law = math.atan(math.sqrt(d / (2.0 * M))) / math.pi
+    rows = [
+        near(
+            f"{size}: ε_g",
+            simulation,
+            predicted,
+            float(errors.mean()),
+            error,
+            neglected=batch_share * predicted,
+            because=why,
+        ),
+        near(
+            f"{size}: (1/π) arctan √(d/2M)",
+            "E_x Φ(−μ/σ_M) by quadrature",
+            law,
+            predicted,
+            neglected=2.0 * law / d,
+            because="2/d, relative",
+        ),
+    ]
+    excess = stack(runs, "excess")[:, 0].reshape(n_seeds, len(projections), n_directions)
+    for i, x_par in enumerate(projections):
+        ratio = float(theory.output_std(np.asarray(x_par), start.cosh, start.sinh)[0] / start.slope[0]) / x_par
+        limit = math.sqrt(d / (2.0 * M)) / x_par
+        order = 3.0 * x_par**2 / d
+        rows += [
+            _spread_row(f"{size}: σ_M/μ at x∥={x_par:g}", simulation, excess[:, i], ratio, batch_share, why),
             near(
-                f"ε_g at t={t:.2g}",
-                simulation,
-                predicted,
-                float(errors.mean()),
-                error,
-                neglected=neglected,
-                because="sampling noise of the examples + d/4M, relative",
-            )
-        )
-        law = math.atan(math.sqrt(d / (2.0 * M))) / math.pi
-        rows.append(
-            near(
-                "(1/π) arctan √(d/2M)",
-                "the quadrature of E_x Φ(−μ/σ_M)",
-                law,
-                predicted,
-                neglected=2.0 * law / d,
-                because="2/d, relative",
-            )
-        )
-        excess = stack(runs, "excess")[:, 0].reshape(n_seeds, 2, 32)
-        for i, x_par in enumerate((1.0, 2.0)):
-            rows.append(
-                _spread_row(
-                    f"σ_M/μ at x∥={x_par:g}, t={t:.2g}",
-                    simulation,
-                    excess[:, i],
-                    math.sqrt(d / (2.0 * M)) / x_par,
-                    2.0 / d,
-                    "2/d, relative",
-                )
-            )
-    rows += _late_spread(effort)
-    return Evidence(rows)
+                f"{size}: √(d/2M)/x∥ at x∥={x_par:g}",
+                "the formula of σ_M",
+                limit,
+                ratio,
+                neglected=order * limit,
+                because="3x∥²/d, relative",
+            ),
+        ]
+    return rows
 
 
 def _spread_row(

@@ -99,7 +99,7 @@ def _block(
     features = processes.sum_rows(surrogate.features(constant))
     m, r = margins[open_rows], residual[open_rows].to(margins.dtype)
     total, phi, own = torch.zeros_like(m), torch.zeros_like(m), torch.zeros_like(features)
-    with _one_thread():
+    with one_thread():
         for _ in range(n_sub):
             before, phi = phi, loss.force(m)
             total += phi
@@ -110,7 +110,7 @@ def _block(
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """For operations too small to share: on a busy machine each would wait for the slower thread."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

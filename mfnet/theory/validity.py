@@ -25,8 +25,9 @@ from mfnet.theory.mean_field import MeanField, MeanFieldSolution
 #: Largest finite-M and finite-N term, relative to the signal, at which nodes are said to follow the mean field.
 LARGEST_TERM = 0.7
 
-#: Least unsatisfied fraction at which the flow does not yet correct the fluctuation of F: nodes keep to hyperbolas.
-UNSATISFIED = 0.9
+#: Least unsatisfied fraction at which the flow does not yet correct the fluctuation of F (at 0.95 it does, by a tenth).
+#: Nodes then keep to their hyperbolas.
+UNSATISFIED = 0.98
 
 #: Growth of the kernel along ŵ*, cosh 2γ − 1, up to which it is said to be that of t = 0.
 KERNEL_GROWTH = 0.1
