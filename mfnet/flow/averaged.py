@@ -62,7 +62,7 @@ only of first order. The test error column is the larger of the differences of t
 is 0.0003 to 0.0015 (README).
 
 With smooth losses averaging helps where the kernel is stiff: square loss, α = 10³, t = 3000, N = 2000, rtol = 0.01
-then took 72 evaluations, and adaptive rotations with instantaneous forces 493; at α ≤ 1 it takes about as many as
+then took 62 evaluations, and adaptive rotations with instantaneous forces 493; at α ≤ 1 it takes about as many as
 they.
 
 **Limits.** (1) Gates: the drive of a finite ReLU network jumps by 1/N wherever an example crosses a node's gate, so
@@ -242,7 +242,7 @@ class Averaged(AdaptiveFlow):
         assert self._kept is not None
         if self._kept.change is None:
             return None
-        sums = torch.stack([self._forecast.force.sum(), self._kept.force.sum()])
+        sums = torch.stack([self._forecast.force.abs().sum(), self._kept.force.abs().sum()])
         now, before = self.objective.network.processes.sum_rows(sums).tolist()
         share = min(dt / self._kept.dt, 1.0) * (min(now / before, 1.0) ** 2 if before > 0.0 else 0.0)
         return tuple(part * share for part in self._kept.change)
