@@ -70,10 +70,12 @@ def exponent(
 ) -> tuple[float, float]:
     """Slope of ln y against ln x, weighted by the spread of the draws, and its standard error from them.
 
-    A spread below 5 % weighs no more than one of 5 %. With fewer than three points both are nan.
+    A spread below 5 % weighs no more than one of 5 %. A draw of 0 (all satisfied at the minimum) counts as 10⁻⁶, so
+    that a point with such draws has next to no weight. With fewer than three points both are nan.
     """
     if len(x) < 3:
         return math.nan, math.nan
+    y, draws = np.maximum(y, 1e-6), np.maximum(draws, 1e-6)
     weight = 1.0 / np.maximum(np.log(draws).std(axis=1), 0.05)
 
     def slope(values: np.ndarray) -> float:
@@ -160,7 +162,11 @@ class Study:
         return Evidence(rows, [n_plot, t_plot, e_plot])
 
     def _rows(self, M: int, found: dict[int, Minimum]) -> list[Row]:
-        """Exponents over the sizes that have a minimum; n_u beside (d/N)^{1/3}, of which no constant is claimed."""
+        """Exponents over the sizes that have a minimum; n_u beside (d/N)^{1/3}, of which no constant is claimed.
+
+        The claim is of many nodes: it speaks of the largest M, and the others show what M does.
+        """
+        claimed = self.claimed and max(self.nodes) == M
         minima = {N: least for N, least in found.items() if least.inside}
         x = self.d / np.array(list(minima), dtype=float)
         n_u, t = (np.array([getattr(least, name) for least in minima.values()]) for name in ("n_u", "t"))
@@ -173,7 +179,7 @@ class Study:
         )
         return [
             *(
-                near(f"exponent of {of}, M={M}", fitted, predicted, *fit, claimed=self.claimed)
+                near(f"exponent of {of}, M={M}", fitted, predicted, *fit, claimed=claimed)
                 for of, predicted, fit in fits
             ),
             *(
