@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Float
@@ -180,7 +181,7 @@ def _relative(case: str, predicted: float, measured: float, order: float, becaus
     return near(case, "the solver", predicted, measured, neglected=max(order, 1e-9) * abs(predicted), because=because)
 
 
-def _late_plot(name: str, model: MeanField, law: object, caption: str) -> Plot:
+def _late_plot(name: str, model: MeanField, law: Callable[[np.ndarray], np.ndarray], caption: str) -> Plot:
     t: Float[np.ndarray, " T"] = model.time_scale * np.logspace(-1.0, 4.0, 61)
     late = t > 3.0 * model.time_scale
     return Plot(
@@ -190,7 +191,7 @@ def _late_plot(name: str, model: MeanField, law: object, caption: str) -> Plot:
         "$n_u$",
         [
             Line("solver", t, model.solve(t).unsatisfied, look="theory"),
-            Line("late law", t[late], law(t[late]), look="guide"),  # type: ignore[operator]
+            Line("late law", t[late], law(t[late]), look="guide"),
         ],
         "xy",
     )

@@ -37,7 +37,7 @@ def _kernel_flow(
 ) -> Prediction:
     """The flow of the 'limit' or the 'actual' kernel on the draw of a setup."""
     setup, kernel = case
-    flow = KernelFlow(MeanField(d=setup.d, alpha=setup.alpha), kernel)  # type: ignore[arg-type]
+    flow = KernelFlow(MeanField(d=setup.d, alpha=setup.alpha), kernel)  # type: ignore[arg-type]  # KernelFlow checks the name
     flow = flow.of_draw(partial(draw_of, setup))
     series = flow.series(times)
     return Prediction(series["test_error"].value, series["mean_force"].value, flow.output(times, probes))

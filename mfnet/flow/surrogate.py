@@ -35,7 +35,7 @@ def _normal_moments(activation: Activation, s: float) -> tuple[float, float, flo
     weight = torch.from_numpy(_WEIGHT / math.sqrt(2.0 * math.pi))
     value, derivative = activation.value(z), activation.derivative(z)
     integrands = (value, z * value / s**2, value.square(), derivative.square())
-    return tuple(float(weight @ integrand) for integrand in integrands)  # type: ignore[return-value]
+    return tuple(float(weight @ integrand) for integrand in integrands)  # type: ignore[return-value]  # four of them
 
 
 class Surrogate:

@@ -43,7 +43,7 @@ class NodeLog(Observer):
     def on_observation(self, trainer: Trainer, module: MeanFieldModule, observation: Observation) -> None:
         parameters = (observation.a, observation.w_par, observation.w_perp)
         self._t.append(observation.t)
-        self._rows.append(tuple(p[: self.n].double().cpu().numpy() for p in parameters))  # type: ignore[arg-type]
+        self._rows.append(tuple(p[: self.n].double().cpu().numpy() for p in parameters))  # type: ignore[arg-type]  # three
         if not isinstance(trainer.logger, TensorBoardLogger):
             return
         writer, k = trainer.logger.experiment, observation.k
@@ -61,7 +61,7 @@ class NodeLog(Observer):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._t = list(state_dict["t"])
-        self._rows = [tuple(np.array(p) for p in row) for row in state_dict["rows"]]  # type: ignore[misc]
+        self._rows = [tuple(np.array(p) for p in row) for row in state_dict["rows"]]  # type: ignore[misc]  # three
 
 
 def _write_nodes(writer: SummaryWriter, nodes: Nodes, k: int) -> None:

@@ -57,7 +57,7 @@ class RunFiles(Observer):
         if isinstance(trainer.logger, TensorBoardLogger):
             for name, number in observation.series.items():
                 tags.write_curve(trainer.logger.experiment, name, Curve(np.array([number])), k)
-        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]  # a property Lightning does not declare
             if isinstance(callback, NodeLog):
                 self._write_nodes(trainer, callback, observation)
             elif isinstance(callback, ExampleLog):
