@@ -35,8 +35,8 @@ def test_it_is_that_of_drawn_nodes_on_their_hyperbolas(a_std, w_std, dt):
 def test_it_is_that_of_networks_and_of_their_actual_nodes():
     """M = 1000 nodes, d = 10, N = 20 000 until half of the examples are satisfied, four seeds.
 
-    A draw scatters by 1/(2√M) in |θ − θ₀| and as much through the clock: by 3 %, 1.6 % in the mean of four. What is left
-    when the nodes are known is the training set: √(d/N) = 2 % of the drive.
+    A draw scatters by 1/(2√M) in |θ − θ₀| and as much through the clock: by 3 %, 1.6 % in the mean of four. What is
+    left when the nodes are known is the training set: √(d/N) = 2 % of the drive.
     """
     M, d, N = 1000, 10, 20_000
     model = MeanField(d=d)

@@ -16,7 +16,6 @@ from mfnet.training.callbacks.theory_overlay import overlays
 from mfnet.training.module import MeanFieldModule
 from mfnet.training.observation import Observation
 
-
 #: Most nodes that have curves in TensorBoard, which keeps three a node; the files have every node that is followed.
 CURVES = 10
 
