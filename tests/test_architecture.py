@@ -22,7 +22,7 @@ ROOMS = [
     ("drive",),
     ("flow", "data"),
     ("figures",),
-    ("training",),
+    ("collect", "training"),
     ("claims",),
     ("cli",),
     ("__main__",),
@@ -31,7 +31,7 @@ RANK = {room: rank for rank, rooms in enumerate(ROOMS) for room in rooms}
 
 #: Packages that only some rooms may import.
 ONLY_IN = {"hydra": {"cli"}, "omegaconf": {"cli"}, "matplotlib": {"figures", "training"}}
-TORCH_FREE = {"series", "schedule", "theory", "run_directory", "validation", "collection", "figures"}
+TORCH_FREE = {"series", "schedule", "theory", "run_directory", "validation", "collection", "figures", "collect"}
 
 
 def imported(path):
