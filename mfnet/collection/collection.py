@@ -19,6 +19,7 @@ class Collection:
     """The runs below a directory.
 
     Attributes:
+        path: The directory.
         runs: A row a run:
 
             - ``run``: its directory, relative to that of the collection; replicas of an ensemble end in ``#0``, ``#1``;
@@ -35,6 +36,7 @@ class Collection:
         damaged: Directories of runs that could not be read, each with the reason.
     """
 
+    path: Path
     runs: pd.DataFrame
     history: pd.DataFrame
     varied: list[str]
@@ -82,7 +84,9 @@ def collect(path: str | os.PathLike[str]) -> Collection:
     names, read = [name for name, _ in found], [run for _, run in found]
     swept = varied([run.settings for run in read])
     shown = {key: column([run.settings.get(key) for run in read]) for key in swept}
-    return Collection(_runs(names, read, shown), _history(names, read, shown), swept, _duplicates(names, read), damaged)
+    return Collection(
+        root, _runs(names, read, shown), _history(names, read, shown), swept, _duplicates(names, read), damaged
+    )
 
 
 def _runs(names: Sequence[str], runs: Sequence[Run], shown: Mapping[str, pd.Series]) -> pd.DataFrame:
