@@ -65,7 +65,7 @@ VIEWS = (
 )
 
 
-def widths(ends: pd.DataFrame, observable: Observable, view: View) -> dict[int, Points]:
+def by_width(ends: pd.DataFrame, observable: Observable, view: View) -> dict[int, Points]:
     """The observable over the abscissa of the view, for each M; a logarithmic one as its decimal logarithm.
 
     Args:
@@ -81,13 +81,12 @@ def widths(ends: pd.DataFrame, observable: Observable, view: View) -> dict[int, 
     return found
 
 
-def spreads(ends: pd.DataFrame) -> pd.DataFrame:
-    """How far the curves of different M are apart (`mfnet.collection.spread`): a row an observable, a column a view."""
-    columns = {
-        view.name: [spread(list(widths(ends, observable, view).values())) for observable in OBSERVABLES]
-        for view in VIEWS
+def spreads(ends: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """How far the curves of different M are apart (`mfnet.collection.spread`), for each observable and view."""
+    return {
+        observable.name: {view.name: spread(list(by_width(ends, observable, view).values())) for view in VIEWS}
+        for observable in OBSERVABLES
     }
-    return pd.DataFrame(columns, index=[observable.name for observable in OBSERVABLES])
 
 
 def draw(collection: Collection, path: Path) -> Path:
@@ -100,8 +99,7 @@ def draw(collection: Collection, path: Path) -> Path:
             row[0].set_ylabel(observable.label)
             for axes, view in zip(row, VIEWS, strict=True):
                 _panel(axes, ends, observable, view)
-                number = apart.loc[observable.name, view.name]
-                axes.set_title(f"spread {100.0 * number:.1f} %", fontsize=13)
+                axes.set_title(f"spread {100.0 * apart[observable.name][view.name]:.1f} %", fontsize=13)
         for axes, view in zip(grid[0], VIEWS, strict=True):
             axes.set_title(f"{view.scaling} scaling\n{axes.get_title()}", fontsize=13)
         for axes, view in zip(grid[-1], VIEWS, strict=True):
@@ -114,7 +112,7 @@ def draw(collection: Collection, path: Path) -> Path:
 
 def _panel(axes: Axes, ends: pd.DataFrame, observable: Observable, view: View) -> None:
     """A curve for each M with standard errors, and the prediction for infinitely many nodes and examples."""
-    curves = widths(ends, observable, view)
+    curves = by_width(ends, observable, view)
     for M, colour in panels.shaded(ends["M"]):
         own = ends[ends["M"] == M].sort_values("alpha")
         mean, error = own[f"{observable.name}_mean"], own[f"{observable.name}_se"]
