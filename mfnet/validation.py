@@ -122,7 +122,6 @@ RULES: tuple[Rule, ...] = (
     Rule("trainer.devices", *_COUNT),
     Rule("trainer.divide", *_one_of(("rows", "nodes"))),
     Rule("trainer.precision", *_one_of(("auto", "float32", "float64", "tf32", "bf16"))),
-    Rule("trainer.checkpoint_every", *_COUNT),
     Rule("trainer.progress", _optional(_boolean), "must be true, false, or null to show it on a terminal"),
     Rule("trainer.tensorboard", _boolean, "must be true or false"),
 )
@@ -139,7 +138,7 @@ _KEYS: dict[str, tuple[str, ...]] = {
     ),
     "network": ("activation", "a_std", "w_std"),
     "loss": ("name",),
-    "trainer": ("accelerator", "devices", "divide", "precision", "checkpoint_every", "progress", "tensorboard"),
+    "trainer": ("accelerator", "devices", "divide", "precision", "progress", "tensorboard"),
 }
 
 
@@ -220,14 +219,16 @@ def validate_memory(config: Mapping[str, Any]) -> None:
         )
 
 
-def validate_directory(key: str, path: str | os.PathLike[str]) -> None:
-    """Checks that a directory for results is new.
+def validate_directory(key: str, path: str | os.PathLike[str], *, new: bool = True) -> None:
+    """Checks that there can be a directory for results, and that it is new unless it need not be.
 
     Raises:
         InvalidSettingError: If it exists and is not empty, or is not a directory.
     """
     directory = Path(path)
-    if directory.exists() and not (directory.is_dir() and not any(directory.iterdir())):
+    if directory.exists() and not directory.is_dir():
+        raise InvalidSettingError(key, path, "is a file; name a directory")
+    if new and directory.exists() and any(directory.iterdir()):
         raise InvalidSettingError(key, path, "exists already and is not written over; name a new directory")
 
 

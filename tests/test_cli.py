@@ -159,7 +159,11 @@ MISTAKES = [
     (["ckpt=taken/foreign.ckpt"], "ckpt=taken/foreign.ckpt"),
     (["alpha=1,2"], "--multirun"),
     (["-m", "alpha=1,-1"], "alpha=-1"),
-    (["-m", "alpha=1,2", "hydra.sweep.dir=taken"], "hydra.sweep.dir=taken"),
+    (["-m", "alpha=1,2", "hydra.sweep.dir=taken/foreign.ckpt"], "is a file"),
+    (["-m", "alpha=1,1.0"], "ask for it once"),
+    (["-m", "alpha=range(0)"], "the sweep is empty"),
+    (["-m", "alhpa=1,2"], "did you mean alpha"),
+    (["-m", "alpha=1,2", "ckpt=taken/foreign.ckpt"], "leave out ckpt"),
 ]
 
 

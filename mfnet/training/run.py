@@ -19,7 +19,7 @@ from mfnet.data import ObservedData
 from mfnet.run_directory import RunDirectory
 from mfnet.theory import Trust
 from mfnet.training import tags
-from mfnet.training.callbacks import LastCheckpoint, RunFiles, RunProgress
+from mfnet.training.callbacks import LastCheckpoint, RunFiles, RunProgress, SigtermIsCtrlC
 from mfnet.training.module import MeanFieldModule
 from mfnet.training.strategy import DividedStrategy
 
@@ -30,13 +30,11 @@ class TrainerOptions:
 
     Args:
         accelerator: 'auto', 'cpu' or 'gpu'.
-        checkpoint_every: Observations between two checkpoints.
         progress: Whether to show a progress bar; None shows it on a terminal.
         tensorboard: Whether to write TensorBoard's files.
     """
 
     accelerator: str = "auto"
-    checkpoint_every: int = 1
     progress: bool | None = None
     tensorboard: bool = True
 
@@ -92,7 +90,8 @@ def run(
         enable_model_summary=False,
         callbacks=[
             *(observers if first else []),
-            LastCheckpoint(directory.checkpoint, config, overrides, options.checkpoint_every),
+            LastCheckpoint(directory.checkpoint, config, overrides),
+            SigtermIsCtrlC(),
         ],
     )
     trainer.fit(module, datamodule=data, ckpt_path=checkpoint.path if checkpoint else None)
