@@ -20,8 +20,13 @@ _NODES_TOGETHER = "needs all nodes in one process; use trainer.divide=rows, or l
 
 
 def rank() -> int:
-    """Number of this process among those of a run, as Lightning or torchrun says; 0 before there are others."""
-    return int(os.environ.get("LOCAL_RANK", 0))
+    """Number of this process among those of a run, as torchrun or Lightning says; 0 before there are others."""
+    return int(os.environ.get("RANK" if "TORCHELASTIC_RUN_ID" in os.environ else "LOCAL_RANK", 0))
+
+
+def n_processes(config: Mapping[str, Any]) -> int:
+    """Processes of a run, on all machines."""
+    return config["trainer"]["devices"] * config["trainer"]["nodes"]
 
 
 def checked_jobs(command: str, overrides: Sequence[str], *, multirun: bool) -> list[Job]:
@@ -86,7 +91,7 @@ def _check_targets(config: Any, groups: Iterable[str], prefix: str = "") -> None
 
 def _check_theories(config: Mapping[str, Any], command: str) -> None:
     """Checks that every theory that is laid over the run can be made of its settings, and its nodes are together."""
-    divided = command == "train" and config["trainer"]["devices"] > 1 and config["trainer"]["divide"] == "nodes"
+    divided = command == "train" and n_processes(config) > 1 and config["trainer"]["divide"] == "nodes"
     found = {"theory": config["theory"]}
     if command == "train":
         callbacks = {name: entry for name, entry in config["callbacks"].items() if isinstance(entry, dict)}
@@ -108,7 +113,7 @@ def _check_devices(config: Mapping[str, Any], *, multirun: bool) -> None:
     """Checks that the devices asked for are there, and that as many processes can be started."""
     import torch
 
-    accelerator, devices = config["trainer"]["accelerator"], config["trainer"]["devices"]
+    accelerator, devices, nodes = (config["trainer"][key] for key in ("accelerator", "devices", "nodes"))
     n_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if accelerator == "gpu" and n_gpus == 0:
         raise InvalidSettingError("trainer.accelerator", "gpu", "no GPU is available to torch here; use auto or cpu")
@@ -116,8 +121,13 @@ def _check_devices(config: Mapping[str, Any], *, multirun: bool) -> None:
         raise InvalidSettingError(
             "trainer.devices", devices, f"torch sees {n_gpus} GPU here; use no more, or trainer.accelerator=cpu"
         )
-    if multirun and devices > 1:
+    if multirun and n_processes(config) > 1:
         raise InvalidSettingError("trainer.devices", devices, "the runs of a sweep have one process each; leave out -m")
-    started = int(os.environ.get("WORLD_SIZE", 1)) if torch.distributed.is_torchelastic_launched() else None
-    if started not in (None, devices):
-        raise InvalidSettingError("trainer.devices", devices, f"torchrun has started {started}")
+    by_torchrun = torch.distributed.is_torchelastic_launched()
+    if nodes > 1 and not by_torchrun:
+        raise InvalidSettingError("trainer.nodes", nodes, "start it with torchrun --nnodes on each machine (README)")
+    started, per_node = (int(os.environ.get(key, 1)) for key in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
+    if by_torchrun and (devices, nodes) != (per_node, started // per_node):
+        raise InvalidSettingError(
+            "trainer.devices", devices, f"torchrun has started {per_node} on each of {started // per_node} nodes"
+        )

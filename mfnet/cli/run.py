@@ -17,7 +17,7 @@ from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from mfnet.cli.checks import rank
+from mfnet.cli.checks import n_processes, rank
 from mfnet.cli.compose import CONFIG_MODULE, compose, observation_times, resolve
 from mfnet.run_directory import RunDirectory, RunInUseError, RunState
 from mfnet.theory import Draw, Trust, trust
@@ -91,8 +91,10 @@ def _train(config: DictConfig, directory: RunDirectory, checkpoint: Checkpoint |
         shutil.rmtree(directory.tensorboard, ignore_errors=True)  # of a run that had no checkpoint yet
 
     options = dict(plain["trainer"])
-    devices, divide = options.pop("devices"), options.pop("divide")
-    processes = Processes(divide, rank(), devices) if devices > 1 else ALONE
+    divide = options.pop("divide")
+    del options["devices"]
+    size = n_processes(plain)
+    processes = Processes(divide, rank(), size) if size > 1 else ALONE
     precision = options.pop("precision")
     if precision == "auto":  # F is a small difference of outputs when alpha is large
         precision = "float64" if config.alpha >= 100.0 else "float32"
@@ -113,7 +115,7 @@ def _train(config: DictConfig, directory: RunDirectory, checkpoint: Checkpoint |
     callbacks = list(instantiate(config.callbacks).values())
 
     if processes.rank == 0:
-        among = f", {divide} divided among {devices} processes" if devices > 1 else ""
+        among = f", {divide} divided among {size} processes" if size > 1 else ""
         since = f"from t = {checkpoint.times[-1]:g} " if checkpoint is not None else ""
         print(
             f"M={config.M} N={config.N} d={config.d} alpha={config.alpha:g} h={config.h:g} seed={config.seed}: "
@@ -122,7 +124,7 @@ def _train(config: DictConfig, directory: RunDirectory, checkpoint: Checkpoint |
             flush=True,
         )
     overrides = list(HydraConfig.get().overrides.task)
-    if devices > 1:
+    if size > 1:
         sys.argv[:1] = [str(__main__.__file__), "train"]  # Lightning starts the other processes by this command line
     trusted = trust_of(config, schedule)
     try:

@@ -51,7 +51,7 @@ class Flow(torch.optim.Optimizer):
 
     @abstractmethod
     def steps_to(self, until: float) -> float:
-        """About how many more steps it takes to reach ``until``, by the length of the last one; inf before the first."""
+        """About how many more steps it takes to reach ``until``, by the last one's length; inf before the first."""
 
     def margins(self) -> Float[Tensor, " N"]:
         """m = αyF of this process's training examples, at the present nodes."""

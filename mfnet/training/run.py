@@ -30,11 +30,13 @@ class TrainerOptions:
 
     Args:
         accelerator: 'auto', 'cpu' or 'gpu'.
+        nodes: Machines of the run.
         progress: Whether to show a progress bar; None shows it on a terminal.
         tensorboard: Whether to write TensorBoard's files.
     """
 
     accelerator: str = "auto"
+    nodes: int = 1
     progress: bool | None = None
     tensorboard: bool = True
 
@@ -80,7 +82,8 @@ def run(
     observers = [*callbacks, RunFiles(directory, config, trusted), *([RunProgress()] if show_bar else [])]
     trainer = lightning.Trainer(
         accelerator=options.accelerator,
-        devices=processes.size,
+        devices=processes.size // options.nodes,
+        num_nodes=options.nodes,
         strategy=DividedStrategy() if processes.divide else "auto",
         precision="64-true" if module.network.w.dtype is torch.float64 else "32-true",
         max_epochs=1,
