@@ -17,11 +17,12 @@ ROOT = Path(mfnet.__file__).parent
 ROOMS = [
     ("series", "schedule", "theory"),
     ("activations", "losses", "seeding", "identity", "run_directory", "validation", "products", "processes"),
+    ("collection",),
     ("network", "observables", "checkpoint", "tangent_kernel"),
     ("drive",),
     ("flow", "data"),
     ("figures",),
-    ("training",),
+    ("collect", "training"),
     ("claims",),
     ("cli",),
     ("__main__",),
@@ -30,7 +31,17 @@ RANK = {room: rank for rank, rooms in enumerate(ROOMS) for room in rooms}
 
 #: Packages that only some rooms may import.
 ONLY_IN = {"hydra": {"cli"}, "omegaconf": {"cli"}, "matplotlib": {"figures", "training"}}
-TORCH_FREE = {"series", "schedule", "theory", "identity", "run_directory", "validation", "figures"}
+TORCH_FREE = {
+    "series",
+    "schedule",
+    "theory",
+    "identity",
+    "run_directory",
+    "validation",
+    "collection",
+    "figures",
+    "collect",
+}
 
 
 def imported(path):

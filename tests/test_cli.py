@@ -67,7 +67,7 @@ def test_a_run_leaves_every_file_of_the_contract(run):
     for name in ("history.csv", "nodes.npz", "examples.npz", "summary.json", "checkpoints/last.ckpt"):
         assert (directory / name).stat().st_size > 0
     assert {path.name for path in (directory / "figures").iterdir()} == {"fig1.png", "errors.png"}
-    assert {path.name for path in (directory / "tensorboard").iterdir()} == {"network", "theory"}
+    assert {path.name for path in (directory / "tensorboard").iterdir()} == {"network", "theory", "final"}
     assert (directory / ".hydra" / "config.yaml").exists()
     rows = history(directory)
     for name in ("gamma", "unsatisfied", "loss", "train_error", "test_error"):
@@ -118,7 +118,8 @@ def test_tensorboard_holds_twin_runs(run):
     assert set(tags["theory"]["scalars"]) < set(tags["network"]["scalars"])
     assert "nodes/w_par" in tags["network"]["histograms"]
     assert "figures/fig1" in tags["network"]["images"]
-    assert "final/test_error" in tags["network"]["scalars"]
+    end = EventAccumulator(str(run[0] / "tensorboard" / "final")).Reload()
+    assert end.Scalars("final/test_error")[0].value == pytest.approx(summary(run[0])["test_error"])
 
 
 MISTAKES = [
@@ -199,7 +200,7 @@ def test_help_and_unknown_commands(capsys):
     assert main(["--help"]) == 0
     assert "mfnet train -m" in capsys.readouterr().out
     assert main(["trian"]) == 2
-    assert "train, predict, validate" in capsys.readouterr().err
+    assert "train, predict, collect, validate" in capsys.readouterr().err
 
 
 def test_a_run_that_diverges_keeps_what_it_saw(tmp_path):

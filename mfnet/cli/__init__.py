@@ -34,6 +34,7 @@ usage: mfnet COMMAND [SETTING=VALUE ...]
 commands:
   train      train a network, lay the theory over it, leave figures, tables and TensorBoard files
   predict    the theory alone, without training (under two seconds)
+  collect    every run below a directory in one table, averaged over seeds, with figures
   validate   hold the theory's claims against simulations and write their page (--quick: a minute)
 
 examples:
@@ -45,6 +46,7 @@ examples:
   mfnet train ckpt=RUN/checkpoints/last.ckpt         go on with a run that was cut off
   mfnet train overlay=[kernel_closure,laziness]      more theories over the same run
   mfnet predict schedule=listed 'schedule.times=[1,10,100]'
+  mfnet collect multirun                             all sweeps in one table
   mfnet validate --list; mfnet validate clock noise  the claims; two of them
 
 mfnet COMMAND --help lists all settings."""
@@ -60,10 +62,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if command == "--version":
         print(mfnet.__version__)
         return 0
-    if command == "validate":
-        return _validate(arguments[1:])
+    if command in OTHER_COMMANDS:
+        return OTHER_COMMANDS[command](arguments[1:])
     if command not in COMMANDS:
-        known = ", ".join([*COMMANDS, "validate"])
+        known = ", ".join([*COMMANDS, *OTHER_COMMANDS])
         return _fail(f"{command!r} is not a command; there are {known} (mfnet --help)")
     options = [a for a in arguments[1:] if a.startswith("-") and a != "--"]
     overrides = [a for a in arguments[1:] if not a.startswith("-")]
@@ -122,4 +124,15 @@ def _validate(arguments: Sequence[str]) -> int:
     return validate_claims(arguments)
 
 
+def _collect(arguments: Sequence[str]) -> int:
+    """Tables and figures of many runs."""
+    from mfnet.collect import main as collect
+
+    return collect(arguments)
+
+
+#: What Hydra starts, with a config.
 COMMANDS: dict[str, Callable[[DictConfig], None]] = {"train": train, "predict": predict}
+
+#: Commands with arguments of their own.
+OTHER_COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {"collect": _collect, "validate": _validate}

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from matplotlib import color_sequences
-from matplotlib.axis import Axis
-from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from mfnet.figures import style
 
@@ -87,21 +85,12 @@ def draw(plot: Plot, directory: Path) -> Path:
             )
         if "x" in plot.logarithmic:
             axes.set_xscale("log")
-            _tick(axes.xaxis)
+            style.plain_ticks(axes.xaxis)
         if "y" in plot.logarithmic:
             axes.set_yscale("log")
-            _tick(axes.yaxis)
+            style.plain_ticks(axes.yaxis)
         axes.set_xlabel(plot.x_label)
         axes.set_ylabel(plot.y_label)
         if any(line.label for line in plot.lines):
             axes.legend()
     return path
-
-
-def _tick(axis: Axis) -> None:
-    """Numbers at 1, 2 and 5 where there are too few decades to label those alone."""
-    first, last = axis.get_view_interval()
-    if last < 100.0 * first:
-        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
-        axis.set_minor_formatter(NullFormatter())

@@ -8,13 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 NETWORK = "#1f5fa8"
 THEORY = "#c8102e"
 SECOND = "#e08a00"
 GUIDE = "#666666"
+
+#: Colours of a number, from small to large; all are seen on white.
+SHADES = LinearSegmentedColormap.from_list("shades", colormaps["viridis"](np.linspace(0.0, 0.9, 256)))
 
 RC: Any = {
     "font.size": 13.0,
@@ -46,3 +54,12 @@ def log_time(axes: Axes, t_first: float, t_last: float) -> None:
     axes.set_xscale("log")
     axes.set_xlim(t_first, t_last)
     axes.set_xlabel(r"$t$")
+
+
+def plain_ticks(axis: Axis) -> None:
+    """On a logarithmic axis, numbers at 1, 2 and 5 where there are too few decades to label those alone."""
+    first, last = axis.get_view_interval()
+    if last < 100.0 * first:
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axis.set_minor_formatter(NullFormatter())

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
 
 from mfnet.series import SERIES
 from mfnet.theory import Curve
 
-#: Name of the run that holds the network's own curves.
-NETWORK = "network"
+#: Name of the run that holds the network's own curves, and of that which holds how it ended.
+NETWORK, FINAL = "network", "final"
 
 
 def value(series: str) -> str:
@@ -44,6 +45,20 @@ def margin_layout() -> dict[str, dict[str, list[object]]]:
             series.label: ["Margin", [value(series.name), *band(series.name)]] for series in SERIES.values()
         }
     }
+
+
+def write_end(writer: SummaryWriter, config: Mapping[str, Any], series: Mapping[str, float]) -> None:
+    """HParams: settings and final metrics, in a run of their own, whose every scalar TensorBoard takes for a metric.
+
+    No run says what the experiment is: TensorBoard would believe one of them for all, whereas by itself it finds every
+    setting of any run, and shows those first that differ.
+    """
+    metrics = {f"{FINAL}/{name}": series[name] for name in SERIES if name in series}
+    _, *session = hparams(hyperparameters(config), metrics)
+    for name, number in metrics.items():
+        writer.add_scalar(name, number)
+    for summary in session:
+        writer.file_writer.add_summary(summary)  # type: ignore[attr-defined]  # made with the writer
 
 
 def hyperparameters(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import numpy as np
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.image import imread
+from torch.utils.tensorboard import SummaryWriter
 
 from mfnet.figures import draw_figures
 from mfnet.flow import StopReason
@@ -94,8 +95,8 @@ class RunFiles(Observer):
             writer.add_custom_scalars(tags.margin_layout())
             for figure in figures:
                 writer.add_image(f"figures/{figure.stem}", imread(figure)[..., :3], dataformats="HWC")
-            metrics = {f"final/{name}": number for name, number in pl_module.observation.series.items()}
-            trainer.logger.log_hyperparams(tags.hyperparameters(self.config), metrics)
+            with SummaryWriter(str(self.directory.tensorboard / tags.FINAL)) as end:
+                tags.write_end(end, self.config, pl_module.observation.series)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         assert isinstance(pl_module, MeanFieldModule)

@@ -1,0 +1,116 @@
+"""Every run below a directory as one tidy table."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from mfnet.collection.run import FINISHED, NETWORK, DamagedRunError, Run, read_runs
+from mfnet.collection.settings import column, varied
+
+
+@dataclass(frozen=True)
+class Collection:
+    """The runs below a directory.
+
+    Attributes:
+        runs: A row a run:
+
+            - ``run``: its directory, relative to that of the collection; replicas of an ensemble end in ``#0``, ``#1``;
+            - ``identity`` of its physics, missing in runs of old versions;
+            - what varied, under its name on the command line; a choice by its class (``flow``) or name (``loss.name``);
+            - ``state``: finished, unfinished or failed, and ``stop_reason``, missing where a run was cut off;
+            - ``at_rest``: whether nothing would change after its end, because no example exerts a force;
+            - ``t_end, wall_seconds, drive_evaluations, steps, n_unsatisfied, replicas``;
+            - the last observation of each series: ``test_error``, ``test_error_theory``, …;
+            - every other number of ``summary.json`` by dotted name: ``agreement.gamma.within_until``, ….
+        history: A row a run and observation: ``run``, what varied, and the columns of ``history.csv``.
+        varied: The settings that varied, in the order of the config.
+        duplicates: Runs that averages leave out, each with the run of the same identity that stands for it.
+        damaged: Directories of runs that could not be read, each with the reason.
+    """
+
+    runs: pd.DataFrame
+    history: pd.DataFrame
+    varied: list[str]
+    duplicates: list[tuple[str, str]]
+    damaged: list[tuple[Path, str]]
+
+    @property
+    def series(self) -> list[str]:
+        """Names of the series that were observed."""
+        return [name.removesuffix(NETWORK) for name in map(str, self.history) if name.endswith(NETWORK)]
+
+
+def collect(path: str | os.PathLike[str]) -> Collection:
+    """Reads every run at or below ``path``; other files and directories are passed over.
+
+    Where several runs have the same identity, that which finished last stands for all of them in averages.
+
+    Raises:
+        NotADirectoryError: If ``path`` is not a directory.
+    """
+    root = Path(path)
+    if not root.is_dir():
+        raise NotADirectoryError(f"{root} is not a directory")
+    found: list[tuple[str, Run]] = []
+    damaged: list[tuple[Path, str]] = []
+
+    def unreadable(error: OSError) -> None:
+        damaged.append((Path(error.filename), str(error.strerror)))
+
+    for parent, below, _ in os.walk(root, onerror=unreadable):
+        below[:] = sorted(name for name in below if not name.startswith("."))
+        try:
+            runs = read_runs(Path(parent))
+        except DamagedRunError as error:
+            damaged.append((Path(parent), str(error)))
+            below.clear()
+        except OSError as error:
+            damaged.append((Path(parent), f"{Path(error.filename).name}: {error.strerror}"))
+            below.clear()
+        else:
+            name = Path(parent).relative_to(root).as_posix()
+            found += [(name if run.replica is None else f"{name}#{run.replica}", run) for run in runs]
+            if runs:
+                below.clear()  # what a run leaves is no run
+    names, read = [name for name, _ in found], [run for _, run in found]
+    swept = varied([run.settings for run in read])
+    shown = {key: column([run.settings.get(key) for run in read]) for key in swept}
+    return Collection(_runs(names, read, shown), _history(names, read, shown), swept, _duplicates(names, read), damaged)
+
+
+def _runs(names: Sequence[str], runs: Sequence[Run], shown: Mapping[str, pd.Series]) -> pd.DataFrame:
+    results = {key: None for run in runs for key in run.results}
+    columns = {"run": column(names), "identity": column([run.results["identity"] for run in runs]), **shown}
+    columns |= {key: column([run.results.get(key) for run in runs]) for key in results if key not in columns}
+    return pd.DataFrame(columns)
+
+
+def _history(names: Sequence[str], runs: Sequence[Run], shown: Mapping[str, pd.Series]) -> pd.DataFrame:
+    lengths = [len(run.history["t"]) for run in runs]
+    columns = {"run": column(names), **shown}
+    repeated = {key: values.repeat(lengths).reset_index(drop=True) for key, values in columns.items()}
+    for key in {key: None for run in runs for key in run.history}:
+        parts = [run.history.get(key, np.full(length, np.nan)) for run, length in zip(runs, lengths, strict=True)]
+        repeated[key] = pd.Series(np.concatenate(parts), dtype="int64" if key == "k" else "float64")
+    return pd.DataFrame(repeated)
+
+
+def _duplicates(names: Sequence[str], runs: Sequence[Run]) -> list[tuple[str, str]]:
+    """Runs of the same identity as another (replicas of an ensemble: seed and α too), each with that other."""
+    same: dict[tuple[object, ...], list[int]] = {}
+    for i, run in enumerate(runs):
+        if run.results["identity"] is not None:
+            key = (run.results["identity"], run.settings["seed"], run.settings["alpha"])
+            same.setdefault(key, []).append(i)
+    pairs = []
+    for group in same.values():
+        last = max(group, key=lambda i: (runs[i].results["state"] == FINISHED, runs[i].ended))
+        pairs += [(names[i], names[last]) for i in group if i != last]
+    return pairs

@@ -1,0 +1,103 @@
+"""The settings of runs as flat names, as they are typed on the command line, and which of them varied."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+Setting = bool | int | float | str | None
+
+#: The paper's symbols, which every run has.
+SYMBOLS = ("M", "N", "d", "alpha", "h", "seed")
+
+#: How a run is watched, and where it goes on from: none of them changes its result.
+_WATCHING = re.compile(r"ckpt|callbacks\..*|trainer\.(checkpoint_every|progress|tensorboard)")
+
+#: Settings of the mean-field solution that do not restate those of the run.
+_PREDICTION_ALONE = ("mean_field.dt", "mean_field.scheme")
+
+#: Nested settings with another name than the symbol that they follow.
+_FOLLOWS = {"data.n_train": "N"}
+
+
+def settings(config: Mapping[str, Any]) -> dict[str, Setting]:
+    """Settings by dotted name: a group's class under the group's name (``flow``), lists as JSON.
+
+    What only watches a run, or restates its settings for the theory, is left out.
+    """
+    restated = config.get("mean_field", {})
+    result = {}
+    for key, value in _flatten(config):
+        group, _, leaf = key.rpartition(".")
+        if _WATCHING.fullmatch(key) or (group.startswith("mean_field") and key not in _PREDICTION_ALONE):
+            continue
+        if key == "mean_field" or (group.startswith("theory") and (leaf in restated or group != "theory")):
+            continue
+        result[key] = value
+    return result
+
+
+def _flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Setting]]:
+    for name, entry in config.items():
+        if isinstance(entry, Mapping):
+            yield from _flatten(entry, f"{prefix}{name}.")
+        elif name == "_target_":
+            yield prefix.rstrip("."), str(entry).rpartition(".")[2]
+        elif not name.startswith("_"):
+            yield f"{prefix}{name}", json.dumps(entry) if isinstance(entry, list) else entry
+
+
+def resolved(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config as Hydra saves it with each ``${name}`` replaced by what it names; other interpolations stay."""
+
+    def resolve(entry: Any) -> Any:
+        if isinstance(entry, Mapping):
+            return {name: resolve(inner) for name, inner in entry.items()}
+        if isinstance(entry, str) and (reference := re.fullmatch(r"\$\{([\w.]+)\}", entry)):
+            named: Any = config
+            for name in reference[1].split("."):
+                named = named.get(name) if isinstance(named, Mapping) else None
+            return resolve(named) if named != entry else None
+        return entry
+
+    return {name: resolve(entry) for name, entry in config.items()}
+
+
+def varied(runs: Sequence[Mapping[str, Setting]]) -> list[str]:
+    """Names of the settings with more than one value among the runs that have them.
+
+    A nested setting that follows a symbol of the top level in every run (``data.seed``, ``data.n_train``) is left out.
+    """
+    names = list(dict.fromkeys(name for run in runs for name in run))
+    return [
+        name
+        for name in names
+        if len({run[name] for run in runs if name in run}) > 1
+        and not ((symbol := _symbol(name)) and all(run[name] == run[symbol] for run in runs if name in run))
+    ]
+
+
+def _symbol(name: str) -> str | None:
+    leaf = name.rpartition(".")[2]
+    return _FOLLOWS.get(name, leaf if name not in SYMBOLS and leaf in SYMBOLS else None)
+
+
+def is_seed(name: str) -> bool:
+    """Whether a setting is a seed: runs that differ in seeds alone are averaged over."""
+    return name.rpartition(".")[2] == "seed"
+
+
+def column(values: Sequence[Any]) -> pd.Series:
+    """Values as a column of one type that both CSV and Parquet keep: booleans, integers, floats or text."""
+    present = [value for value in values if value is not None]
+    if not present or any(isinstance(value, str) for value in present):
+        return pd.Series([None if value is None else str(value) for value in values], dtype="str")
+    if all(isinstance(value, bool) for value in present):
+        return pd.Series(values, dtype="bool" if len(present) == len(values) else "boolean")
+    if len(present) == len(values) and all(isinstance(value, int) for value in present):
+        return pd.Series(values, dtype="int64")
+    return pd.Series([float("nan") if value is None else float(value) for value in values], dtype="float64")

@@ -1,0 +1,234 @@
+"""Averages over the seeds of a sweep: a series against time, or its final value against a setting."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib import color_sequences
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LogNorm, Normalize
+from matplotlib.figure import Figure
+
+from mfnet.figures import style
+from mfnet.series import GAMMA, SERIES, UNSATISFIED
+
+#: Most groups that a legend names and that colours tell apart; more are coloured by a number.
+MOST_NAMED = 8
+
+#: Most values of a second setting that have a panel each.
+MOST_PANELS = 6
+PANELS_IN_A_ROW = 3
+
+#: Series whose axis is linear however far their values are spread.
+LINEAR = (GAMMA.name, UNSATISFIED.name)
+
+_SYMBOLS = {"M": "$M$", "N": "$N$", "d": "$d$", "alpha": r"$\alpha$", "h": "$h$", "data.flip": r"flip $\epsilon$"}
+
+
+def draw_against_time(curves: pd.DataFrame, by: Sequence[str], series: str, path: Path) -> Path:
+    """Mean curves of the groups that differ in ``by``, shaded by the standard error, with the theory beside them.
+
+    Args:
+        curves: A row a group and time: ``by``, ``t``, and ``_mean``, ``_se`` of ``SERIES_network``, ``SERIES_theory``.
+        by: The settings that tell groups apart.
+        series: What is drawn.
+        path: The file.
+    """
+    curves = curves[curves["t"] > 0.0]
+    numbers, groups = _groups(curves, by)
+    network, theory = f"{series}_network", f"{series}_theory_mean"
+    logarithmic = series not in LINEAR and _spread(curves[f"{network}_mean"])
+    with _Sheet(path, groups) as sheet:
+        for number, group in curves.groupby(numbers):
+            axes, colour = sheet.axes[sheet.panel[number]], sheet.colours[number]
+            t, mean, error = (group[name].to_numpy() for name in ("t", f"{network}_mean", f"{network}_se"))
+            axes.plot(t, _shown(mean, logarithmic), color=colour)
+            if np.isfinite(error).any():
+                lower = np.maximum(mean - error, 1e-6 * mean)  # for a logarithmic axis
+                axes.fill_between(t, _shown(lower, logarithmic), mean + error, color=colour, alpha=0.25, lw=0)
+            if theory in group:
+                predicted = _shown(group[theory].to_numpy(), logarithmic)
+                axes.plot(t, predicted, "--", color=sheet.theory(number), lw=1.2)
+        for axes in sheet.axes:
+            style.log_time(axes, curves["t"].min(), curves["t"].max())
+        if logarithmic:  # as far as the network goes: predictions go on to any smallness
+            shown = curves[f"{network}_mean"]
+            sheet.set_logarithmic(0.7 * shown[shown > 0.0].min(), 1.4 * shown.max())
+        sheet.set_label(_label(series))
+        sheet.explain("-", "--" if theory in curves else None)
+    return path
+
+
+def draw_against_setting(finals: pd.DataFrame, by: Sequence[str], series: str, against: str, path: Path) -> Path:
+    """Final values of a series against a setting, with their standard errors, and where the theory ended.
+
+    Args:
+        finals: A row a group: ``by``, and ``_mean``, ``_se`` of ``SERIES``, ``SERIES_theory``.
+        by: The settings that tell groups apart, ``against`` among them.
+        series: What is drawn.
+        against: The setting on the horizontal axis; one that is not a number has a place for each value.
+        path: The file.
+    """
+    numbers, groups = _groups(finals, [name for name in by if name != against])
+    theory = f"{series}_theory_mean"
+    numeric = _is_number(finals[against])
+    places, names = (finals[against], None) if numeric else pd.factorize(finals[against].astype("str"))
+    placed = finals.assign(place=places).sort_values("place")
+    logarithmic = series not in LINEAR and _spread(finals[f"{series}_mean"])
+    line = "-" if numeric else ""
+    with _Sheet(path, groups) as sheet:
+        for number, group in placed.groupby(numbers):
+            axes, colour = sheet.axes[sheet.panel[number]], sheet.colours[number]
+            mean = _shown(group[f"{series}_mean"].to_numpy(), logarithmic)
+            look: dict[str, Any] = {"color": colour, "mfc": "none", "capsize": 3.0, "lw": 1.2}
+            axes.errorbar(group["place"], mean, group[f"{series}_se"], fmt=f"o{line}", **look)
+            if theory in group:
+                predicted = _shown(group[theory].to_numpy(), logarithmic)
+                axes.plot(group["place"], predicted, f"x{line and '--'}", color=sheet.theory(number), lw=1.2)
+        if logarithmic:
+            sheet.set_logarithmic()
+        for axes in sheet.axes:
+            axes.set_xlabel(_symbol(against))
+            if names is not None:
+                axes.set_xticks(range(len(names)), list(names), rotation=30 if sum(map(len, names)) > 40 else 0)
+                axes.margins(x=0.15)
+            else:
+                if _spread(finals[against]) and (finals[against] > 0).all():
+                    axes.set_xscale("log")
+                if finals[against].nunique() <= MOST_NAMED:
+                    values = np.unique(finals[against])
+                    axes.set_xticks(values, [_value(value) for value in values])
+                    axes.xaxis.minorticks_off()
+        sheet.set_label(f"{_label(series)} at the end")
+        sheet.explain(f"o{line}", f"x{line and '--'}" if theory in finals else None)
+    return path
+
+
+def _groups(table: pd.DataFrame, by: Sequence[str]) -> tuple[pd.Series, pd.DataFrame]:
+    """Number of the group of each row, and what tells the groups apart."""
+    if not by:
+        return pd.Series(0, index=table.index), pd.DataFrame(index=[0])
+    numbers = table.groupby(list(by), dropna=False, sort=False).ngroup()
+    return numbers, table[list(by)].drop_duplicates(ignore_index=True)
+
+
+class _Sheet:
+    """A figure whose groups have colours, and panels where they are many; it is written when its block ends.
+
+    Attributes:
+        axes: The panels.
+        panel: Number of the panel of each group.
+        colours: Colour of each group.
+    """
+
+    def __init__(self, path: Path, groups: pd.DataFrame):
+        self.groups = groups
+        many = len(groups) > MOST_NAMED
+        numeric = [name for name in map(str, groups) if _is_number(groups[name])]
+        shade = numeric[0] if numeric and (many or len(groups.columns) == 1) else None
+        few = [name for name in map(str, groups) if groups[name].nunique(dropna=False) <= MOST_PANELS and name != shade]
+        self._divided = few[0] if many and few else None
+        panels = groups.groupby(self._divided, dropna=False).ngroup() if self._divided else np.zeros(len(groups), int)
+        self.panel = list(panels)
+        self._bar: ScalarMappable | None = None
+        if shade is None:
+            sequence = color_sequences["tab10" if len(groups) <= 10 else "tab20"]
+            self.colours: list[Any] = [sequence[i % len(sequence)] for i in range(len(groups))]
+            if len(groups) == 1:
+                self.colours = [style.NETWORK]
+        else:
+            values = groups[shade].to_numpy(np.float64)
+            logarithmic = _spread(groups[shade]) and bool((values > 0.0).all())
+            limits = float(values.min()), float(values.max())
+            scale = ScalarMappable(LogNorm(*limits) if logarithmic else Normalize(*limits), style.SHADES)
+            if many:
+                self._bar, self._shade = scale, shade
+            self.colours = list(scale.to_rgba(values))
+        count = max(self.panel) + 1
+        self._shape = math.ceil(count / PANELS_IN_A_ROW), min(count, PANELS_IN_A_ROW)
+        width, height = (8.4, 5.0) if count == 1 else (3.0 + 3.6 * self._shape[1], 4.2 * self._shape[0])
+        self._figure = style.figure(path, width, height)
+
+    def theory(self, number: int) -> Any:
+        """Colour of a group's prediction: its own, where there are several."""
+        return self.colours[number] if len(self.colours) > 1 else style.THEORY
+
+    def __enter__(self) -> _Sheet:
+        self._drawn: Figure = self._figure.__enter__()
+        grid = list(self._drawn.subplots(*self._shape, sharey=True, squeeze=False).ravel())
+        self.axes: list[Axes] = grid[: max(self.panel) + 1]
+        for axes in grid[len(self.axes) :]:
+            axes.set_axis_off()
+        if self._divided:
+            for number, axes in enumerate(self.axes):
+                value = self.groups[self._divided][self.panel.index(number)]
+                axes.set_title(f"{_symbol(self._divided)} = {_value(value)}", fontsize=13)
+        return self
+
+    def __exit__(self, *raised: Any) -> None:
+        self._figure.__exit__(*raised)
+
+    def set_label(self, label: str) -> None:
+        """Names the vertical axis, at the left of each row."""
+        for axes in self.axes[:: self._shape[1]]:
+            axes.set_ylabel(label)
+
+    def set_logarithmic(self, *limits: float) -> None:
+        """Makes the vertical axis logarithmic, between limits or as it is."""
+        self.axes[0].set_yscale("log")
+        self.axes[0].set_ylim(*limits)
+        style.plain_ticks(self.axes[0].yaxis)
+
+    def explain(self, network: str, theory: str | None) -> None:
+        """The legend: how network and theory are drawn, and which group has which colour."""
+        last = self.axes[-1]
+        one = len(self.groups) == 1
+        look: dict[str, Any] = {"mfc": "none", "color": self.colours[0] if one else style.GUIDE}
+        last.plot([], [], network, **look, label=r"network, mean $\pm$ s.e.")
+        if theory:
+            last.plot([], [], theory, color=style.THEORY if one else style.GUIDE, lw=1.2, label="theory")
+        if self._bar is not None:
+            bar = self._drawn.colorbar(self._bar, ax=self.axes, label=_symbol(self._shade))
+            values = np.unique(self.groups[self._shade])
+            if len(values) <= MOST_PANELS:
+                bar.set_ticks(list(values), labels=[_value(value) for value in values])
+                bar.minorticks_off()
+        elif not one:
+            for colour, (_, group) in zip(self.colours, self.groups.iterrows(), strict=True):
+                name = ", ".join(f"{_symbol(str(key))} = {_value(value)}" for key, value in group.items())
+                last.plot([], [], color=colour, label=name)
+        self._drawn.legend(loc="outside right upper")
+
+
+def _is_number(values: pd.Series) -> bool:
+    return pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
+
+
+def _spread(values: pd.Series) -> bool:
+    """Whether the positive values differ by more than a factor of 10."""
+    positive = values[values > 0.0]
+    return len(positive) > 0 and bool(positive.max() > 10.0 * positive.min())
+
+
+def _shown(values: np.ndarray, logarithmic: bool) -> np.ndarray:
+    """Values that the axis can show: a logarithmic one leaves out zeros."""
+    return np.where(values > 0.0, values, np.nan) if logarithmic else values
+
+
+def _label(series: str) -> str:
+    known = SERIES.get(series)
+    return f"{known.label} {known.symbol}" if known else series.replace("_", " ")
+
+
+def _symbol(setting: str) -> str:
+    return _SYMBOLS.get(setting, setting)
+
+
+def _value(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)

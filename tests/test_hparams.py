@@ -1,0 +1,49 @@
+"""A sweep in TensorBoard's HParams, as TensorBoard itself understands the files."""
+
+from __future__ import annotations
+
+from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
+from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
+from tensorboard.context import RequestContext
+from tensorboard.plugins.base_plugin import TBContext
+from tensorboard.plugins.hparams.backend_context import Context
+from torch.utils.tensorboard import SummaryWriter
+
+from mfnet.series import SERIES
+from mfnet.training import tags
+
+FLOWS = {
+    "euler": {"_target_": "mfnet.flow.Euler", "dt": 0.5},
+    "sgd": {"_target_": "mfnet.flow.Descent", "dt": 0.5, "batch_size": 10},
+}
+
+
+def config(alpha, flow):
+    groups = {"network": {"activation": "relu"}, "loss": {"name": "hinge"}, "data": {"flip": 0.0}}
+    return {"M": 40, "alpha": alpha, **groups, "flow": FLOWS[flow]}
+
+
+def test_what_differs_comes_first_with_the_final_metrics(tmp_path):
+    for i, (alpha, flow) in enumerate([(0.1, "euler"), (10.0, "euler"), (10.0, "sgd")]):
+        with SummaryWriter(str(tmp_path / str(i) / "network")) as writer:
+            writer.add_scalar("curves/test_error", 0.5, 0)
+        with SummaryWriter(str(tmp_path / str(i) / tags.FINAL)) as writer:
+            tags.write_end(writer, config(alpha, flow), dict.fromkeys(SERIES, 0.1 * i) | {"sliding": 1.0})
+    runs = EventMultiplexer().AddRunsFromDirectory(str(tmp_path)).Reload()
+    context = Context(TBContext(data_provider=MultiplexerDataProvider(runs, str(tmp_path))))
+    request = RequestContext()
+    metadata = context.hparams_metadata(request, "")
+    experiment = context.experiment_from_metadata(request, "", True, metadata, None)
+    names = [info.name for info in experiment.hparam_infos]
+    assert names[:2] == ["alpha", "flow"]
+    assert set(names) == {
+        "M",
+        "alpha",
+        "flow",
+        "network.activation",
+        "loss.name",
+        "data.flip",
+        "flow.dt",
+        "flow.batch_size",
+    }
+    assert {info.name.tag for info in experiment.metric_infos} == {f"final/{name}" for name in SERIES}
