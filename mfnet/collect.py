@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from mfnet.collection import Collection, collect, curves, finals
-from mfnet.collection.averages import grouping
+from mfnet.collection.averages import grouping, numbers
 from mfnet.collection.run import FAILED, FINISHED, UNFINISHED
 from mfnet.figures.sweeps import draw_against_setting, draw_against_time
 from mfnet.series import GAMMA, TEST_ERROR, TRAIN_ERROR, UNSATISFIED
@@ -33,7 +33,12 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("directory", type=Path, metavar="DIR", help="a sweep, a run, or anything above them")
     parser.add_argument("--by", nargs="+", metavar="KEY", help="settings that tell groups apart (all that varied)")
-    parser.add_argument("--plot", nargs="+", metavar="SERIES", help=f"series to draw ({', '.join(STANDARD)})")
+    parser.add_argument(
+        "--plot",
+        nargs="+",
+        metavar="SERIES",
+        help=f"what to draw, a series or a number of runs.csv ({', '.join(STANDARD)})",
+    )
     parser.add_argument("--against", metavar="KEY", help="setting on the horizontal axis of final values, or t")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where tables and figures go (DIR/collected)")
     args = parser.parse_args(argv)
@@ -45,7 +50,7 @@ def main(argv: Sequence[str]) -> int:
             raise ValueError(f"{args.directory} holds no runs")
         by = grouping(collection, args.by)
         against = args.against if args.against in (None, "t") else grouping(collection, [args.against])[0]
-        series = [_known(collection, name) for name in args.plot or []]
+        series = [_known(collection, name, against) for name in args.plot or []]
     except (ValueError, OSError) as error:
         print(f"mfnet collect: error: {error}", file=sys.stderr)
         return 2
@@ -65,11 +70,15 @@ def _check_replaceable(out: Path) -> None:
         raise ValueError(f"--out {out}: exists, and is not what mfnet collect left; name another directory")
 
 
-def _known(collection: Collection, series: str) -> str:
-    if series not in collection.series:
-        known = difflib.get_close_matches(series, collection.series, n=1) or collection.series
-        raise ValueError(f"--plot {series}: was not observed; did you mean {' or '.join(known)}?")
-    return series
+def _known(collection: Collection, name: str, against: str | None) -> str:
+    """Checks that a series, or a number at the end of runs if that is enough, was seen."""
+    known = list(collection.series)
+    if against not in (None, "t"):
+        known += [key for key in numbers(collection.runs) if key not in known]
+    if name not in known:
+        similar = difflib.get_close_matches(name, known, n=1) or collection.series
+        raise ValueError(f"--plot {name}: was not observed; did you mean {' or '.join(similar)}?")
+    return name
 
 
 def _figures(

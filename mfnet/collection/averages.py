@@ -44,17 +44,16 @@ def finals(collection: Collection, by: Sequence[str] | None = None) -> pd.DataFr
     ``test_error_mean``, ``test_error_std``, ``test_error_se``.
     """
     by, runs = grouping(collection, by), _counted(collection)
-    results = [name for name in _after("at_rest", runs) if name != "replicas"]
-    numbers = [name for name in results if pd.api.types.is_numeric_dtype(runs[name])]
+    averaged = numbers(runs)
     group = _group(runs, by)
     finished = runs["state"] == FINISHED
     reasons = runs["stop_reason"].fillna(UNFINISHED).groupby(group).agg(_counts)
     columns = {name: runs[name].groupby(group).first() for name in by} | {"n": finished.groupby(group).sum()}
     columns |= {state: (runs["state"] == state).groupby(group).sum() for state in (UNFINISHED, FAILED)}
     columns |= {"stop_reasons": reasons.astype("str")}
-    grouped = runs[numbers].where(finished).groupby(group)
+    grouped = runs[averaged].where(finished).groupby(group)
     mean, std, count = grouped.mean(), grouped.std(), grouped.count()
-    for name in numbers:
+    for name in averaged:
         columns |= {f"{name}_mean": mean[name], f"{name}_std": std[name], f"{name}_se": std[name] / count[name] ** 0.5}
     return pd.DataFrame(columns).reset_index(drop=True)
 
@@ -78,7 +77,8 @@ def curves(collection: Collection, by: Sequence[str] | None = None) -> pd.DataFr
     values = collection.history[["t", *columns]].to_numpy()
     rows = collection.history.groupby("run", sort=False).indices
     group = _group(runs, by)
-    parts = []
+    first: list[int] = []
+    parts: list[dict[str, np.ndarray]] = []
     for _, members in runs.groupby(group):
         histories = [values[rows[run]] for run in members["run"]]
         scheduled = [
@@ -87,9 +87,16 @@ def curves(collection: Collection, by: Sequence[str] | None = None) -> pd.DataFr
         ]
         t = np.unique(np.concatenate([*scheduled, [max(history[-1, 0] for history in histories)]]))
         at = [_at(t, history, columns, at_rest) for history, at_rest in zip(histories, members["at_rest"], strict=True)]
-        keys = members[by].iloc[[0]].loc[members.index[[0]].repeat(len(t))].reset_index(drop=True)
-        parts.append(pd.concat([keys, pd.DataFrame({"t": t} | _statistics(np.stack(at), columns))], axis=1))
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame({"t": []})
+        first += [members.index[0]] * len(t)
+        parts.append({"t": t} | _statistics(np.stack(at), columns))
+    keys = runs.loc[first, by].reset_index(drop=True)
+    return keys.assign(**{name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else {})
+
+
+def numbers(runs: pd.DataFrame) -> list[str]:
+    """Columns of the table of runs that can be averaged: numbers that say how runs ended."""
+    results = [name for name in _after("at_rest", runs) if name != "replicas"]
+    return [name for name in results if pd.api.types.is_numeric_dtype(runs[name])]
 
 
 def _counted(collection: Collection) -> pd.DataFrame:
