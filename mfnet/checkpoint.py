@@ -49,6 +49,11 @@ class Checkpoint:
         """Directory of the run: the checkpoint lies in its ``checkpoints``."""
         return self.path.resolve().parent.parent
 
+    @property
+    def may_go_on(self) -> bool:
+        """Whether its run has not ended, or by a rule that a new start does away with."""
+        return self.stop_reason in (None, "wall_time")
+
     def extend(self, schedule: Float[np.ndarray, " K"]) -> Float[np.ndarray, " L"]:
         """The times observed so far, then those of ``schedule`` that are still to come."""
         return np.concatenate([self.times, schedule[schedule > self.times[-1]]])

@@ -5,15 +5,35 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 from jaxtyping import Float
 
 from mfnet.series import SERIES
 from mfnet.theory.overlay import Curve
+
+
+class RunState(StrEnum):
+    """How far a run is, as its files say."""
+
+    COMPLETE = "complete"
+    CUT_OFF = "cut off"
+    FAILED = "failed"
+    NEW = "new"
+
+
+#: Ends of a run that was not done: it goes on when its sweep is started again.
+_UNDONE = ("interrupted", "wall_time")
+
+
+class RunInUseError(Exception):
+    """Another process is at work on the run."""
 
 
 class RunDirectory:
@@ -24,7 +44,8 @@ class RunDirectory:
     - ``nodes.npz``: ``t`` (K,) and ``a``, ``w_par``, ``w_perp`` (K, n), and the same with ``_theory``;
     - ``examples.npz``: ``x_par`` and ``t_sat`` (n,) of followed examples, and the theory's curve ``t`` (K,),
       ``x_theory`` with ``x_theory_lo`` and ``x_theory_hi``;
-    - ``summary.json``, ``figures/``, ``tensorboard/``, ``checkpoints/``.
+    - ``summary.json``, ``figures/``, ``tensorboard/``, ``checkpoints/``;
+    - ``error.log``, where a run of a sweep has failed.
     """
 
     def __init__(self, path: str | os.PathLike[str]):
@@ -36,6 +57,46 @@ class RunDirectory:
         self.figures = self.path / "figures"
         self.tensorboard = self.path / "tensorboard"
         self.checkpoint = self.path / "checkpoints" / "last.ckpt"
+        self.failure = self.path / "error.log"
+        self._lock = FileLock(self.path / ".lock", blocking=False)
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keeps other processes away from this run; the lock goes with the process that holds it.
+
+        Raises:
+            RunInUseError: If another process holds it.
+        """
+        try:
+            self._lock.acquire()
+        except Timeout:
+            raise RunInUseError(f"{self.path}: another process is at work on this run") from None
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+    def in_use(self) -> bool:
+        """Whether another process is at work on this run."""
+        if not self.path.exists():
+            return False
+        try:
+            with self.lock():
+                return False
+        except RunInUseError:
+            return True
+
+    def state(self) -> RunState:
+        """How far the run is; a summary that cannot be read is none."""
+        try:
+            reason = str(self.read_summary()["stop_reason"])
+        except (OSError, ValueError, KeyError, TypeError):
+            reason = None
+        if self.failure.exists() or (reason and reason.startswith("error")):
+            return RunState.FAILED
+        if reason and reason not in _UNDONE:
+            return RunState.COMPLETE
+        return RunState.CUT_OFF if self.checkpoint.exists() else RunState.NEW
 
     def write_history(self, rows: Sequence[Mapping[str, float]]) -> None:
         """Writes rows that have the same columns; numbers keep all their digits."""
@@ -69,6 +130,17 @@ class RunDirectory:
     def read_summary(self) -> dict[str, Any]:
         """Contents of ``summary.json``."""
         return json.loads(self.summary.read_text())
+
+    def write_failure(self, traceback: str) -> None:
+        """Writes ``error.log``."""
+        with _Replacing(self.failure) as temporary:
+            temporary.write_text(traceback)
+
+    def failure_reason(self) -> str:
+        """The last line of ``error.log``, or the reason in the summary."""
+        if self.failure.exists():
+            return self.failure.read_text().strip().rpartition("\n")[2]
+        return str(self.read_summary()["stop_reason"])
 
 
 class _Replacing:

@@ -120,9 +120,9 @@ RULES: tuple[Rule, ...] = (
     Rule("callbacks.example_log.n", *_COUNT),
     Rule("trainer.accelerator", *_one_of(("auto", "cpu", "gpu"))),
     Rule("trainer.devices", *_COUNT),
+    Rule("trainer.nodes", *_COUNT),
     Rule("trainer.divide", *_one_of(("rows", "nodes"))),
     Rule("trainer.precision", *_one_of(("auto", "float32", "float64", "tf32", "bf16"))),
-    Rule("trainer.checkpoint_every", *_COUNT),
     Rule("trainer.progress", _optional(_boolean), "must be true, false, or null to show it on a terminal"),
     Rule("trainer.tensorboard", _boolean, "must be true or false"),
 )
@@ -139,7 +139,7 @@ _KEYS: dict[str, tuple[str, ...]] = {
     ),
     "network": ("activation", "a_std", "w_std"),
     "loss": ("name",),
-    "trainer": ("accelerator", "devices", "divide", "precision", "checkpoint_every", "progress", "tensorboard"),
+    "trainer": ("accelerator", "devices", "nodes", "divide", "precision", "progress", "tensorboard"),
 }
 
 
@@ -184,17 +184,19 @@ def _validate_together(config: Mapping[str, Any]) -> None:
 
 def _validate_division(config: Mapping[str, Any]) -> None:
     """Whether there is something to share out to every process."""
-    devices, divide = config["trainer"]["devices"], config["trainer"]["divide"]
-    if devices == 1:
+    trainer = config["trainer"]
+    divide, n_processes = trainer["divide"], trainer["devices"] * trainer["nodes"]
+    if n_processes == 1:
         return
+    key, devices = "trainer.devices", trainer["devices"]
     if config["flow"].get("_target_", "").endswith(".Descent"):
         raise InvalidSettingError(
-            "trainer.devices", devices, "flow=sgd and flow=adam run in one process; use flow=rotation or flow=euler"
+            key, devices, "flow=sgd and flow=adam run in one process; use flow=rotation or flow=euler"
         )
     shared, n = ("N", _n_train(config)) if divide == "rows" else ("M", config["M"])
-    if n < devices:
+    if n < n_processes:
         raise InvalidSettingError(
-            "trainer.devices", devices, f"trainer.divide={divide} needs at least as many {divide}, and {shared}={n}"
+            key, devices, f"trainer.divide={divide} needs at least as many {divide}, and {shared}={n}"
         )
 
 
@@ -220,14 +222,16 @@ def validate_memory(config: Mapping[str, Any]) -> None:
         )
 
 
-def validate_directory(key: str, path: str | os.PathLike[str]) -> None:
-    """Checks that a directory for results is new.
+def validate_directory(key: str, path: str | os.PathLike[str], *, new: bool = True) -> None:
+    """Checks that there can be a directory for results, and that it is new unless it need not be.
 
     Raises:
         InvalidSettingError: If it exists and is not empty, or is not a directory.
     """
     directory = Path(path)
-    if directory.exists() and not (directory.is_dir() and not any(directory.iterdir())):
+    if directory.exists() and not directory.is_dir():
+        raise InvalidSettingError(key, path, "is a file; name a directory")
+    if new and directory.exists() and any(directory.iterdir()):
         raise InvalidSettingError(key, path, "exists already and is not written over; name a new directory")
 
 

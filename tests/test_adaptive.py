@@ -150,6 +150,20 @@ def test_steps_land_on_the_observations(kind):
     assert flow.n_steps == 3 + 1 + 6
 
 
+@pytest.mark.parametrize("alpha", [1.0, 1000.0])
+def test_the_steps_still_to_come_are_estimated(alpha):
+    """Within a factor of five over the last decade of t, by the length of one step before it."""
+    problem = make_problem(M=100, N=400, d=20)
+    flow = make_flow(Averaged, problem, alpha=alpha)
+    assert flow.steps_to(1.0) == np.inf
+    end = 100.0 if alpha == 1.0 else 2000.0
+    flow.step(until=end / 10.0)
+    announced, before = flow.steps_to(end), flow.n_steps
+    flow.step(until=end)
+    assert flow.stop_reason is None
+    assert 0.2 < announced / (flow.n_steps - before) < 5.0
+
+
 @pytest.mark.parametrize("kind", ADAPTIVE)
 def test_overflow_rejects_the_step(kind):
     """A first step that overflows is tried again until it does not."""

@@ -16,7 +16,7 @@ ROOT = Path(mfnet.__file__).parent
 #: Rooms from the bottom up; a module may import from its own room and from those before it.
 ROOMS = [
     ("series", "schedule", "theory"),
-    ("activations", "losses", "seeding", "run_directory", "validation", "products", "processes"),
+    ("activations", "losses", "seeding", "identity", "run_directory", "validation", "products", "processes"),
     ("collection",),
     ("network", "observables", "checkpoint", "tangent_kernel"),
     ("drive",),
@@ -31,7 +31,17 @@ RANK = {room: rank for rank, rooms in enumerate(ROOMS) for room in rooms}
 
 #: Packages that only some rooms may import.
 ONLY_IN = {"hydra": {"cli"}, "omegaconf": {"cli"}, "matplotlib": {"figures", "training"}}
-TORCH_FREE = {"series", "schedule", "theory", "run_directory", "validation", "collection", "figures", "collect"}
+TORCH_FREE = {
+    "series",
+    "schedule",
+    "theory",
+    "identity",
+    "run_directory",
+    "validation",
+    "collection",
+    "figures",
+    "collect",
+}
 
 
 def imported(path):

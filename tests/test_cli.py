@@ -160,7 +160,11 @@ MISTAKES = [
     (["ckpt=taken/foreign.ckpt"], "ckpt=taken/foreign.ckpt"),
     (["alpha=1,2"], "--multirun"),
     (["-m", "alpha=1,-1"], "alpha=-1"),
-    (["-m", "alpha=1,2", "hydra.sweep.dir=taken"], "hydra.sweep.dir=taken"),
+    (["-m", "alpha=1,2", "hydra.sweep.dir=taken/foreign.ckpt"], "is a file"),
+    (["-m", "alpha=1,1.0"], "ask for it once"),
+    (["-m", "alpha=range(0)"], "the sweep is empty"),
+    (["-m", "alhpa=1,2"], "did you mean alpha"),
+    (["-m", "alpha=1,2", "ckpt=taken/foreign.ckpt"], "leave out ckpt"),
 ]
 
 
@@ -196,7 +200,7 @@ def test_help_and_unknown_commands(capsys):
     assert main(["--help"]) == 0
     assert "mfnet train -m" in capsys.readouterr().out
     assert main(["trian"]) == 2
-    assert "train, predict, validate" in capsys.readouterr().err
+    assert "train, predict, collect, validate" in capsys.readouterr().err
 
 
 def test_a_run_that_diverges_keeps_what_it_saw(tmp_path):

@@ -134,6 +134,15 @@ def test_steps_land_on_the_times_asked_for(kind):
     assert flow.n_steps == 3
 
 
+def test_the_steps_still_to_come_are_known():
+    flow = make_flow(Rotation, make_problem(), dt=0.4)
+    flow.step(until=1.0)
+    announced, before = flow.steps_to(7.0), flow.n_steps
+    flow.step(until=7.0)
+    assert flow.n_steps - before == announced == 15
+    assert flow.steps_to(7.0) == 0
+
+
 @pytest.mark.parametrize("kind", [Euler, Rotation])
 def test_satisfied_examples_stop_the_flow(kind):
     problem = make_problem(M=100, N=5, d=50)

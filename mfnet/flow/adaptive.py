@@ -137,6 +137,12 @@ class AdaptiveFlow(Flow):
     def margins(self) -> Float[Tensor, " N"]:
         return self._begin()
 
+    def steps_to(self, until: float) -> float:
+        """With steps that grow in proportion to t, as the dynamics slows down."""
+        if self.dt is None or self.t == 0.0:
+            return math.inf
+        return max(self.t / self.dt, 0.0) * math.log(max(until / self.t, 1.0))
+
     def _first_step(self, longest: float) -> float:
         network = self.objective.network
         size = self._norm(network.a, network.w)

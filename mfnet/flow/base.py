@@ -49,6 +49,10 @@ class Flow(torch.optim.Optimizer):
         """
         self._advance_to(until)
 
+    @abstractmethod
+    def steps_to(self, until: float) -> float:
+        """About how many more steps it takes to reach ``until``, by the last one's length; inf before the first."""
+
     def margins(self) -> Float[Tensor, " N"]:
         """m = αyF of this process's training examples, at the present nodes."""
         return margins_of(self.objective.network, self.objective.source(0), self.objective.alpha)
@@ -104,6 +108,9 @@ class FixedStepFlow(Flow):
     @abstractmethod
     def _take_step(self, dt: float) -> None:
         """Moves the network by one step of ``dt``, or sets ``stop_reason`` and leaves it where it is."""
+
+    def steps_to(self, until: float) -> float:
+        return math.ceil(max(until - self.t, 0.0) / self.dt - 1e-9)
 
     def _advance_to(self, until: float) -> None:
         start = self.t

@@ -19,7 +19,7 @@ from mfnet.data import ObservedData
 from mfnet.run_directory import RunDirectory
 from mfnet.theory import Trust
 from mfnet.training import tags
-from mfnet.training.callbacks import LastCheckpoint, RunFiles, RunProgress
+from mfnet.training.callbacks import LastCheckpoint, RunFiles, RunProgress, SigtermIsCtrlC
 from mfnet.training.module import MeanFieldModule
 from mfnet.training.strategy import DividedStrategy
 
@@ -30,13 +30,13 @@ class TrainerOptions:
 
     Args:
         accelerator: 'auto', 'cpu' or 'gpu'.
-        checkpoint_every: Observations between two checkpoints.
+        nodes: Machines of the run.
         progress: Whether to show a progress bar; None shows it on a terminal.
         tensorboard: Whether to write TensorBoard's files.
     """
 
     accelerator: str = "auto"
-    checkpoint_every: int = 1
+    nodes: int = 1
     progress: bool | None = None
     tensorboard: bool = True
 
@@ -82,7 +82,8 @@ def run(
     observers = [*callbacks, RunFiles(directory, config, trusted), *([RunProgress()] if show_bar else [])]
     trainer = lightning.Trainer(
         accelerator=options.accelerator,
-        devices=processes.size,
+        devices=processes.size // options.nodes,
+        num_nodes=options.nodes,
         strategy=DividedStrategy() if processes.divide else "auto",
         precision="64-true" if module.network.w.dtype is torch.float64 else "32-true",
         max_epochs=1,
@@ -92,7 +93,8 @@ def run(
         enable_model_summary=False,
         callbacks=[
             *(observers if first else []),
-            LastCheckpoint(directory.checkpoint, config, overrides, options.checkpoint_every),
+            LastCheckpoint(directory.checkpoint, config, overrides),
+            SigtermIsCtrlC(),
         ],
     )
     trainer.fit(module, datamodule=data, ckpt_path=checkpoint.path if checkpoint else None)

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from lightning.pytorch import Trainer
 
 import mfnet
+from mfnet.identity import identity
 from mfnet.run_directory import RunDirectory, agreement
 from mfnet.series import GAMMA, TEST_ERROR, UNSATISFIED
 from mfnet.training.callbacks.theory_overlay import overlays
@@ -33,6 +34,7 @@ def summarise(
     last, flow = module.observation, module.flow
     result = {
         "config": dict(config),
+        "identity": identity(config),
         "version": mfnet.__version__,
         "git_commit": git_commit(),
         "device": device_name(module.device),
@@ -41,7 +43,7 @@ def summarise(
         "drive_evaluations": flow.n_evaluations,
         "steps": flow.n_steps,
         "stop_reason": stop_reason,
-        "t_end": flow.t,
+        "t_end": last.t,
         "n_unsatisfied": int((last.train_margins < module.loss.h).sum()),
         **{name: value for name, value in last.series.items() if name != UNSATISFIED.name},
     }
@@ -79,18 +81,23 @@ def report(directory: RunDirectory, shown: str) -> str:
         for name, entry in summary.get("agreement", {}).items()
     ]
     lines += trust_lines(summary.get("trust", {}))
-    lines += [
-        f"ended by {summary['stop_reason']} at t = {summary['t_end']:.5g} after {summary['steps']} steps "
-        f"({summary['wall_seconds']:.1f} s): {summary['n_unsatisfied']} unsatisfied, "
-        f"test_error {summary['test_error']:.4f}",
-        f"figures      {shown}/{directory.figures.name}",
-    ]
+    lines += [brief(directory), f"figures      {shown}/{directory.figures.name}"]
     if directory.tensorboard.exists():
         lines += [
             f"TensorBoard  tensorboard --logdir {shown}/{directory.tensorboard.name}",
             "             then http://localhost:6006/?smoothing=0#timeseries",
         ]
     return "\n".join(lines)
+
+
+def brief(directory: RunDirectory) -> str:
+    """How a run ended, in a line."""
+    summary = directory.read_summary()
+    return (
+        f"ended by {summary['stop_reason']} at t = {summary['t_end']:.5g} after {summary['steps']} steps "
+        f"({summary['wall_seconds']:.1f} s): {summary['n_unsatisfied']} unsatisfied, "
+        f"test_error {summary['test_error']:.4f}"
+    )
 
 
 def trust_lines(trusted: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -7,6 +7,7 @@ from mfnet.training.callbacks.node_log import NodeLog
 from mfnet.training.callbacks.observer import Observer
 from mfnet.training.callbacks.progress import RunProgress
 from mfnet.training.callbacks.run_files import RunFiles
+from mfnet.training.callbacks.sigterm import SigtermIsCtrlC
 from mfnet.training.callbacks.theory_overlay import TheoryOverlay, overlays
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "Observer",
     "RunFiles",
     "RunProgress",
+    "SigtermIsCtrlC",
     "TheoryOverlay",
     "overlays",
 ]

@@ -16,25 +16,22 @@ from mfnet.training.module import MeanFieldModule
 
 
 class LastCheckpoint(Checkpoint):
-    """Saves after observations, replacing the file as a whole; Lightning calls it after the other callbacks.
+    """Saves after each observation, replacing the file as a whole; Lightning calls it after the other callbacks.
 
     Args:
         path: The checkpoint.
         config: What is run, in plain containers.
         overrides: How it was asked for.
-        every: Observations between two checkpoints.
     """
 
-    def __init__(self, path: Path, config: Mapping[str, Any], overrides: Sequence[str], every: int = 1):
-        self.path, self.config, self.overrides, self.every = path, config, overrides, every
+    def __init__(self, path: Path, config: Mapping[str, Any], overrides: Sequence[str]):
+        self.path, self.config, self.overrides = path, config, overrides
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: object) -> None:
-        assert isinstance(pl_module, MeanFieldModule)
-        if trainer.global_step % self.every == 0 or pl_module.stop_reason is not None:
-            temporary = self.path.with_suffix(".part")
-            trainer.save_checkpoint(temporary)  # by every process: what is divided is gathered; the first one writes
-            if trainer.is_global_zero:
-                os.replace(temporary, self.path)
+        temporary = self.path.with_suffix(".part")
+        trainer.save_checkpoint(temporary)  # by every process: what is divided is gathered; the first one writes
+        if trainer.is_global_zero:
+            os.replace(temporary, self.path)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         assert isinstance(pl_module, MeanFieldModule)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+import time
+from collections import deque
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import TQDMProgressBar
+from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 
 from mfnet.series import GAMMA, UNSATISFIED
 from mfnet.training.callbacks.theory_overlay import overlays
@@ -13,13 +17,43 @@ from mfnet.training.module import MeanFieldModule
 
 
 class RunProgress(TQDMProgressBar):
-    """Shows t, the unsatisfied fraction and γ against theory, once an observation."""
+    """Shows t, the unsatisfied fraction and γ against theory, and the time left to the last observation.
+
+    Observations are evenly spaced in log t and their costs differ by orders of magnitude, so the time left is that of
+    the steps still to come, at the recent seconds a step; a run whose examples are all satisfied ends earlier.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._recent: deque[tuple[float, int]] = deque(maxlen=6)  # (clock, steps) at the last observations
+
+    def init_train_tqdm(self) -> Tqdm:
+        bar = super().init_train_tqdm()
+        bar.bar_format = "{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"  # without tqdm's own time left
+        return bar
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         assert isinstance(pl_module, MeanFieldModule)
-        observation = pl_module.observation
+        observation, flow = pl_module.observation, pl_module.flow
         gamma = f"{observation.series[GAMMA.name]:.4g}"
         for overlay in overlays(trainer):
             if GAMMA.name in (series := overlay.series(observation.k, observation.t)):
                 gamma += f" ({overlay.name} {series[GAMMA.name].value[-1]:.4g})"
-        return {"t": f"{observation.t:.4g}", "unsatisfied": f"{observation.series[UNSATISFIED.name]:.3f}", "γ": gamma}
+        shown = {"t": f"{observation.t:.4g}", "unsatisfied": f"{observation.series[UNSATISFIED.name]:.3f}", "γ": gamma}
+        self._recent.append((time.monotonic(), flow.n_steps))
+        until = float(trainer.datamodule.schedule[-1])  # type: ignore[attr-defined]  # set by fit
+        left = seconds_left(self._recent, flow.steps_to(until))
+        return shown if left is None else {**shown, "left": Tqdm.format_interval(left)}
+
+
+def seconds_left(recent: deque[tuple[float, int]], steps: float) -> float | None:
+    """Seconds that so many steps will take at the pace of the last observations; None where nothing is known.
+
+    Args:
+        recent: Clock in seconds and number of steps taken, at some observations.
+        steps: Steps to come.
+    """
+    (first, steps_then), (last, steps_now) = recent[0], recent[-1]
+    if steps_now == steps_then or not math.isfinite(steps):
+        return None
+    return steps * (last - first) / (steps_now - steps_then)

@@ -1,0 +1,133 @@
+"""Every job is composed and checked before any work starts, so that a mistake costs one line and no directory."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import pkgutil
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import hydra
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from mfnet.cli.compose import CONFIG_MODULE, Job, jobs
+from mfnet.validation import InvalidSettingError, SettingError, validate, validate_directory, validate_memory
+
+_NODES_TOGETHER = "needs all nodes in one process; use trainer.divide=rows, or leave it out"
+
+
+def rank() -> int:
+    """Number of this process among those of a run, as torchrun or Lightning says; 0 before there are others."""
+    return int(os.environ.get("RANK" if "TORCHELASTIC_RUN_ID" in os.environ else "LOCAL_RANK", 0))
+
+
+def n_processes(config: Mapping[str, Any]) -> int:
+    """Processes of a run, on all machines."""
+    return config["trainer"]["devices"] * config["trainer"]["nodes"]
+
+
+def checked_jobs(command: str, overrides: Sequence[str], *, multirun: bool) -> list[Job]:
+    """The runs that Hydra is about to start, each composed and validated.
+
+    Raises:
+        SettingError: For the first setting that is wrong.
+    """
+    with hydra.initialize_config_module(CONFIG_MODULE, version_base="1.3"):
+        checked: dict[str, Job] = {}
+        for job in jobs(overrides, multirun=multirun):
+            _check(command, job, multirun=multirun)
+            if (twin := checked.get(str(job.directory))) is not None:
+                asked = f"{' '.join(twin.overrides)} and {' '.join(job.overrides)}"
+                raise SettingError(f"{asked} are one run, {job.directory}; ask for it once")
+            checked[str(job.directory)] = job
+        return list(checked.values())
+
+
+def _check(command: str, job: Job, *, multirun: bool) -> None:
+    config = job.config
+    validate(config)
+    _check_targets(config, ("mean_field", "schedule", "theory") if command == "predict" else tuple(config))
+    _check_theories(config, command)
+    if command == "train":
+        _check_devices(config, multirun=multirun)
+    if rank() > 0:
+        return
+    if command == "train":
+        validate_memory(config)
+    if multirun and command == "train":  # a sweep goes on where it was left
+        validate_directory("hydra.sweep.dir", job.composed.hydra.sweep.dir, new=False)
+    elif config["ckpt"] is None:
+        key = "hydra.sweep.dir" if multirun else "hydra.run.dir"
+        validate_directory(key, OmegaConf.select(job.composed, key))
+
+
+def _check_targets(config: Any, groups: Iterable[str], prefix: str = "") -> None:
+    """Checks that what is named by ``_target_`` exists, and takes the settings that are given to it."""
+    for name in groups:
+        group, key = config[name], f"{prefix}{name}"
+        if not isinstance(group, dict):
+            continue
+        if key in ("mean_field", "data", "flow", "theory", "schedule", "stop") and "_target_" not in group:
+            raise InvalidSettingError(key, group, "needs a _target_, the class that it configures")
+        if (target := group.get("_target_")) is not None:
+            try:
+                resolved = pkgutil.resolve_name(target)
+                parameters = inspect.signature(resolved).parameters
+            except (ImportError, ValueError, TypeError, AttributeError) as error:
+                raise InvalidSettingError(f"{key}._target_", target, str(error)) from None
+            passed_on = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+            keywords = getattr(resolved, "KEYWORDS", None)  # those that are passed on, where a class says so
+            if keywords or not passed_on:
+                for setting in group:
+                    if not setting.startswith("_") and setting not in {*parameters, *(keywords or ())}:
+                        raise InvalidSettingError(
+                            f"{key}.{setting}", group[setting], f"{group['_target_']} does not take it"
+                        )
+        _check_targets(group, group, f"{key}.")
+
+
+def _check_theories(config: Mapping[str, Any], command: str) -> None:
+    """Checks that every theory that is laid over the run can be made of its settings, and its nodes are together."""
+    divided = command == "train" and n_processes(config) > 1 and config["trainer"]["divide"] == "nodes"
+    found = {"theory": config["theory"]}
+    if command == "train":
+        callbacks = {name: entry for name, entry in config["callbacks"].items() if isinstance(entry, dict)}
+        found |= {f"callbacks.{name}.theory": entry["theory"] for name, entry in callbacks.items() if "theory" in entry}
+        for name, entry in callbacks.items():
+            if divided and str(entry.get("_target_")).endswith(".KernelLog"):
+                raise InvalidSettingError(f"callbacks.{name}", "KernelLog", _NODES_TOGETHER)
+    for key, group in found.items():
+        try:
+            theory = instantiate(group)
+        except InstantiationException as error:
+            cause = error.__cause__ or error
+            raise InvalidSettingError(f"{key}._target_", group["_target_"], str(cause)) from None
+        if divided and getattr(theory, "needs_draw", False):
+            raise InvalidSettingError(f"{key}._target_", group["_target_"], _NODES_TOGETHER)
+
+
+def _check_devices(config: Mapping[str, Any], *, multirun: bool) -> None:
+    """Checks that the devices asked for are there, and that as many processes can be started."""
+    import torch
+
+    accelerator, devices, nodes = (config["trainer"][key] for key in ("accelerator", "devices", "nodes"))
+    n_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if accelerator == "gpu" and n_gpus == 0:
+        raise InvalidSettingError("trainer.accelerator", "gpu", "no GPU is available to torch here; use auto or cpu")
+    if accelerator != "cpu" and 0 < n_gpus < devices:
+        raise InvalidSettingError(
+            "trainer.devices", devices, f"torch sees {n_gpus} GPU here; use no more, or trainer.accelerator=cpu"
+        )
+    if multirun and n_processes(config) > 1:
+        raise InvalidSettingError("trainer.devices", devices, "the runs of a sweep have one process each; leave out -m")
+    by_torchrun = torch.distributed.is_torchelastic_launched()
+    if nodes > 1 and not by_torchrun:
+        raise InvalidSettingError("trainer.nodes", nodes, "start it with torchrun --nnodes on each machine (README)")
+    started, per_node = (int(os.environ.get(key, 1)) for key in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
+    if by_torchrun and (devices, nodes) != (per_node, started // per_node):
+        raise InvalidSettingError(
+            "trainer.devices", devices, f"torchrun has started {per_node} on each of {started // per_node} nodes"
+        )
