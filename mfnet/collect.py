@@ -14,7 +14,7 @@ import pandas as pd
 
 from mfnet.collection import Collection, collect, curves, finals
 from mfnet.collection.averages import grouping, numbers
-from mfnet.collection.run import FAILED, FINISHED, UNFINISHED
+from mfnet.collection.run import COMPLETE, FAILED, UNFINISHED
 from mfnet.figures.sweeps import draw_against_setting, draw_against_time
 from mfnet.series import GAMMA, TEST_ERROR, TRAIN_ERROR, UNSATISFIED
 
@@ -135,10 +135,10 @@ def _summary(collection: Collection, averages: pd.DataFrame, by: Sequence[str]) 
     runs = collection.runs
     named = {state: list(runs["run"][runs["state"] == state]) for state in (UNFINISHED, FAILED)}
     named["left out"] = [f"{run} (the same as {other})" for run, other in collection.duplicates]
-    finished = int((runs["state"] == FINISHED).sum())
+    complete = int((runs["state"] == COMPLETE).sum())
     counts = [f"{len(names)} {state}" for state, names in named.items() if names]
     counts += [f"{len(collection.damaged)} damaged"] if collection.damaged else []
-    lines += ["", f"{len(runs)} runs in {len(averages)} groups: {', '.join([f'{finished} finished', *counts])}"]
+    lines += ["", f"{len(runs)} runs in {len(averages)} groups: {', '.join([f'{complete} complete', *counts])}"]
     for state, names in named.items():
         lines += [f"{state}: {name}" for name in names[:MOST_SHOWN]]
         lines += [f"{state}: … {len(names) - MOST_SHOWN} more"] if len(names) > MOST_SHOWN else []

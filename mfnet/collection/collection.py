@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mfnet.collection.run import FINISHED, NETWORK, DamagedRunError, Run, read_runs
+from mfnet.collection.files import NETWORK, DamagedRunError
+from mfnet.collection.reading import read_runs
+from mfnet.collection.run import COMPLETE, Run
 from mfnet.collection.settings import column, varied
 
 
@@ -24,7 +26,7 @@ class Collection:
             - ``run``: its directory, relative to that of the collection; replicas of an ensemble end in ``#0``, ``#1``;
             - ``identity`` of its physics, missing in runs of old versions;
             - what varied, under its name on the command line; a choice by its class (``flow``) or name (``loss.name``);
-            - ``state``: finished, unfinished or failed, and ``stop_reason``, missing where a run was cut off;
+            - ``state``: complete, unfinished or failed, and ``stop_reason``, missing where a run was cut off;
             - ``at_rest``: whether nothing would change after its end, because no example exerts a force;
             - ``t_end, wall_seconds, drive_evaluations, steps, n_unsatisfied, replicas``;
             - the last observation of each series: ``test_error``, ``test_error_theory``, …;
@@ -111,6 +113,6 @@ def _duplicates(names: Sequence[str], runs: Sequence[Run]) -> list[tuple[str, st
             same.setdefault(key, []).append(i)
     pairs = []
     for group in same.values():
-        last = max(group, key=lambda i: (runs[i].results["state"] == FINISHED, runs[i].ended))
+        last = max(group, key=lambda i: (runs[i].results["state"] == COMPLETE, runs[i].written))
         pairs += [(names[i], names[last]) for i in group if i != last]
     return pairs
