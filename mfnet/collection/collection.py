@@ -74,7 +74,7 @@ def collect(path: str | os.PathLike[str]) -> Collection:
             damaged.append((Path(parent), str(error)))
             below.clear()
         except OSError as error:
-            damaged.append((Path(parent), f"{Path(error.filename).name}: {error.strerror}"))
+            damaged.append((Path(parent), f"{Path(error.filename or parent).name}: {error.strerror}"))
             below.clear()
         else:
             name = Path(parent).relative_to(root).as_posix()

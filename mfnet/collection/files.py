@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,9 @@ NETWORK = "_network"
 
 #: Numbers of ``summary.json`` that a run always has.
 NUMBERS = ("t_end", "wall_seconds", "drive_evaluations", "steps", "n_unsatisfied")
+
+#: What an archive raises whose directory, headers or arrays are not what they were.
+_UNREADABLE = (zipfile.BadZipFile, zlib.error, ValueError, RuntimeError, KeyError, EOFError, SyntaxError, OverflowError)
 
 _YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -106,5 +110,5 @@ def read_arrays(file: Path) -> dict[str, np.ndarray]:
         if corrupt:
             raise DamagedRunError(f"{file.name}: {corrupt} is corrupt")
         return RunDirectory.read_arrays(file)
-    except (ValueError, zipfile.BadZipFile, EOFError, NotImplementedError, SyntaxError) as error:
-        raise DamagedRunError(f"{file.name}: {error}") from None
+    except _UNREADABLE as error:
+        raise DamagedRunError(f"{file.name}: {' '.join(str(error).split())}") from None
