@@ -59,8 +59,11 @@ def main(argv: Sequence[str]) -> int:
     if not collection.runs.empty:
         by += [against] if against not in (None, "t", *by) else []
         averages = finals(collection, by)
-        _write(out, collection, averages, by, _figures(collection, by, series, against))
-        print(f"{_summary(collection, averages, by)}\n\ntables   {out}\nfigures  {out / 'figures'}")
+        figures = _figures(collection, by, series, against)
+        _write(out, collection, averages, by, figures)
+        print(f"{_summary(collection, averages, by)}\n\ntables   {out}")
+        if figures:
+            print(f"figures  {out / 'figures'}")
     return 1 if collection.damaged else 0
 
 
@@ -87,9 +90,13 @@ def _figures(
     """What is drawn, each series with ``t`` or the setting that it is drawn against."""
     standard = [name for name in STANDARD if name in collection.series]
     if series or against:
-        return [(name, against or "t") for name in series or standard]
-    numeric = [key for key in by if pd.api.types.is_numeric_dtype(collection.runs[key])]
-    return [(name, "t") for name in standard] + [(TEST_ERROR.name, key) for key in numeric]
+        asked = [(name, against or "t") for name in series or standard]
+    else:
+        numeric = [key for key in by if pd.api.types.is_numeric_dtype(collection.runs[key])]
+        asked = [(name, "t") for name in standard] + [(TEST_ERROR.name, key) for key in numeric]
+    lasted = collection.history["t"].nunique() > 2  # a line needs two times after t = 0
+    ended = (collection.runs["state"] == COMPLETE).any()
+    return [(name, key) for name, key in asked if (lasted if key == "t" else ended)]
 
 
 def _write(
@@ -122,10 +129,11 @@ def _summary(collection: Collection, averages: pd.DataFrame, by: Sequence[str]) 
     """What is printed: a line a group, how many runs there are of each kind, and the names of those to look at."""
     table = averages[list(by)].map(_cell)
     table["n"] = averages["n"]
-    table["test_error"] = [
-        _cell(mean) + ("" if pd.isna(error) else f" ± {error:.2g}")
-        for mean, error in zip(averages["test_error_mean"], averages["test_error_se"], strict=True)
-    ]
+    if TEST_ERROR.name in collection.runs:  # of a run that failed before it was observed, there is none
+        table[TEST_ERROR.name] = [
+            _cell(mean) + ("" if pd.isna(error) else f" ± {error:.2g}")
+            for mean, error in zip(averages["test_error_mean"], averages["test_error_se"], strict=True)
+        ]
     table["t_end"] = averages["t_end_mean"].map(_cell)
     table["seconds"] = averages["wall_seconds_mean"].map(_cell)
     table["ended by"] = averages["stop_reasons"]
@@ -136,13 +144,17 @@ def _summary(collection: Collection, averages: pd.DataFrame, by: Sequence[str]) 
     named = {state: list(runs["run"][runs["state"] == state]) for state in (UNFINISHED, FAILED)}
     named["left out"] = [f"{run} (the same as {other})" for run, other in collection.duplicates]
     complete = int((runs["state"] == COMPLETE).sum())
-    counts = [f"{len(names)} {state}" for state, names in named.items() if names]
+    counts = [f"{complete} complete", *(f"{len(names)} {state}" for state, names in named.items() if names)]
     counts += [f"{len(collection.damaged)} damaged"] if collection.damaged else []
-    lines += ["", f"{len(runs)} runs in {len(averages)} groups: {', '.join([f'{complete} complete', *counts])}"]
+    lines += ["", f"{_number(len(runs), 'run')} in {_number(len(averages), 'group')}: {', '.join(counts)}"]
     for state, names in named.items():
         lines += [f"{state}: {name}" for name in names[:MOST_SHOWN]]
         lines += [f"{state}: … {len(names) - MOST_SHOWN} more"] if len(names) > MOST_SHOWN else []
     return "\n".join(lines)
+
+
+def _number(n: int, name: str) -> str:
+    return f"{n} {name}{'' if n == 1 else 's'}"
 
 
 def _cell(value: object) -> str:

@@ -228,7 +228,7 @@ def test_runs_that_were_cut_off_are_listed_with_what_was_seen(tmp_path, capsys):
     assert list(collection.history["run"].unique()) == ["a", "b"]
     code, printed, _ = status(capsys, tmp_path)
     assert code == 0
-    assert "3 runs in 1 groups: 1 complete, 1 unfinished, 1 failed" in printed
+    assert "3 runs in 1 group: 1 complete, 1 unfinished, 1 failed" in printed
     assert "unfinished: b\nfailed: c" in printed
 
 
@@ -508,6 +508,19 @@ MISTAKES = [
     (["--plot", "wall_seconds"], "was not observed"),
     (["--out", "."], "exists, and is not what mfnet collect left"),
 ]
+
+
+@pytest.mark.parametrize("t", [(), (0.0,), (0.0, 1.0), (0.0, 1.0, 10.0)])
+def test_runs_of_which_little_was_seen_are_collected(tmp_path, capsys, t):
+    """Nothing, the initial network alone, or one or two observations more; and no run that is complete."""
+    write_run(tmp_path / "a", t or (0.0,), None)
+    if not t:
+        (tmp_path / "a" / "history.csv").unlink()
+        (tmp_path / "a" / "error.log").write_text("RuntimeError: no memory\n")
+    code, printed, _ = status(capsys, tmp_path)
+    assert code == 0
+    assert f"1 run in 1 group: 0 complete, 1 {'unfinished' if t else 'failed'}" in printed
+    assert (tmp_path / "collected" / "figures").exists() == (len(t) == 3)
 
 
 @pytest.mark.parametrize(("arguments", "complaint"), MISTAKES, ids=[" ".join(a) for a, _ in MISTAKES])

@@ -48,7 +48,7 @@ def finals(collection: Collection, by: Sequence[str] | None = None) -> pd.DataFr
     averaged = numbers(runs)
     group = _group(runs, by)
     complete = runs["state"] == COMPLETE
-    reasons = runs["stop_reason"].fillna(UNFINISHED).groupby(group).agg(_counts)
+    reasons = runs["stop_reason"].fillna(runs["state"]).groupby(group).agg(_counts)
     columns = {name: runs[name].groupby(group).first() for name in by} | {"n": complete.groupby(group).sum()}
     columns |= {state: (runs["state"] == state).groupby(group).sum() for state in (UNFINISHED, FAILED)}
     columns |= {"stop_reasons": reasons.astype("str")}

@@ -12,7 +12,7 @@ import pandas as pd
 
 from mfnet.collection.files import NETWORK, DamagedRunError
 from mfnet.collection.reading import read_runs
-from mfnet.collection.run import COMPLETE, Run
+from mfnet.collection.run import COMPLETE, WORDS, Run
 from mfnet.collection.settings import column, varied
 
 
@@ -89,14 +89,13 @@ def collect(path: str | os.PathLike[str]) -> Collection:
 
 def _runs(names: Sequence[str], runs: Sequence[Run], shown: Mapping[str, pd.Series]) -> pd.DataFrame:
     results = {key: None for run in runs for key in run.results}
-    columns = {"run": column(names), "identity": column([run.results["identity"] for run in runs]), **shown}
-    columns |= {key: column([run.results.get(key) for run in runs]) for key in results if key not in columns}
-    return pd.DataFrame(columns)
+    said = {key: column([run.results.get(key) for run in runs], text=key in WORDS) for key in results}
+    return pd.DataFrame({"run": column(names, text=True), "identity": said.pop("identity", None), **shown, **said})
 
 
 def _history(names: Sequence[str], runs: Sequence[Run], shown: Mapping[str, pd.Series]) -> pd.DataFrame:
     lengths = [len(run.history["t"]) for run in runs]
-    columns = {"run": column(names), **shown}
+    columns = {"run": column(names, text=True), **shown}
     repeated = {key: values.repeat(lengths).reset_index(drop=True) for key, values in columns.items()}
     for key in {key: None for run in runs for key in run.history}:
         parts = [run.history.get(key, np.full(length, np.nan)) for run, length in zip(runs, lengths, strict=True)]

@@ -19,9 +19,9 @@ from mfnet.collection.files import (
     read_summary,
 )
 from mfnet.collection.run import (
+    ABOUT,
     COMPLETE,
     OVER_REPLICAS,
-    WORDS,
     History,
     Run,
     count_unsatisfied,
@@ -95,7 +95,7 @@ def _replicas(ensemble: Run, state: RunState, arrays: Mapping[str, np.ndarray]) 
         if values.shape != (len(history["t"]), count) or not np.allclose(values.mean(axis=1), history[name]):
             raise DamagedRunError(f"replicas.npz: its mean of {name.removesuffix(NETWORK)} is not that of history.csv")
     shared = {name: value / count for name in _SHARED if (value := ensemble.results[name]) is not None}
-    about = {name: ensemble.results[name] for name in ("identity", *WORDS)}
+    about = {name: ensemble.results[name] for name in ("identity", *ABOUT)}
     for r in range(count):
         of_this = {name: arrays[name][r].item() for name in ("seed", "alpha", *_OF_EACH) if name in arrays}
         flat = with_symbols(ensemble.settings, {"seed": of_this["seed"], "alpha": of_this["alpha"]})

@@ -21,8 +21,9 @@ COMPLETE, UNFINISHED, FAILED = "complete", "unfinished", "failed"
 #: Columns of an ensemble's history beside its mean.
 OVER_REPLICAS = (f"{NETWORK}_std", f"{NETWORK}_se")
 
-#: What a summary says in words.
-WORDS = ("version", "git_commit", "device", "dtype")
+#: What is said of a run in words; ``ABOUT`` is from its summary.
+ABOUT = ("version", "git_commit", "device", "dtype")
+WORDS = ("identity", "state", "stop_reason", *ABOUT)
 
 History = dict[str, Float[np.ndarray, " K"]]
 
@@ -60,7 +61,7 @@ def results(
         **ends,
         "replicas": 1,
         **last,
-        **{name: summary.get(name) for name in WORDS},
+        **{name: summary.get(name) for name in ABOUT},
         **{key: value for key, value in _numbers(summary) if key not in ends and key not in last},
     }
 

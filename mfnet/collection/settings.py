@@ -101,13 +101,13 @@ def is_seed(name: str) -> bool:
     return name.rpartition(".")[2] == "seed"
 
 
-def column(values: Sequence[Any]) -> pd.Series:
+def column(values: Sequence[Any], *, text: bool = False) -> pd.Series:
     """Values as a column of one type that both CSV and Parquet keep: booleans, integers, floats or text."""
     present = [value for value in values if value is not None]
-    if not present or any(isinstance(value, str) for value in present):
+    if text or any(isinstance(value, str) for value in present):
         return pd.Series([None if value is None else str(value) for value in values], dtype="str")
-    if all(isinstance(value, bool) for value in present):
+    if present and all(isinstance(value, bool) for value in present):
         return pd.Series(values, dtype="bool" if len(present) == len(values) else "boolean")
-    if len(present) == len(values) and all(isinstance(value, int) and abs(value) < 2**63 for value in present):
+    if len(present) == len(values) and all(isinstance(value, int) and abs(value) < 2**63 for value in values):
         return pd.Series(values, dtype="int64")
     return pd.Series([float("nan") if value is None else float(value) for value in values], dtype="float64")

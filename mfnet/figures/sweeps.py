@@ -58,6 +58,7 @@ def draw_against_time(curves: pd.DataFrame, by: Sequence[str], series: str, path
                 sheet.lines(axes, members, "t", theory, "--", logarithmic)
         for axes in sheet.axes:
             style.log_time(axes, curves["t"].min(), curves["t"].max())
+            style.plain_ticks(axes.xaxis)
         if logarithmic:  # as far as the network goes: predictions go on to any smallness
             shown = curves[f"{network}_mean"]
             sheet.set_logarithmic(0.7 * shown[shown > 0.0].min(), 1.4 * shown.max())
