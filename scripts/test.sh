@@ -6,4 +6,5 @@ cd "$(dirname "$0")/.."
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
 .venv/bin/mypy
-exec .venv/bin/python -m pytest "$@"
+# a process a core, each on one thread
+OMP_NUM_THREADS=1 exec .venv/bin/python -m pytest -n auto --dist worksteal "$@"

@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -170,6 +171,24 @@ def test_two_processes_leave_one_run_which_others_may_go_on_with(first, then, co
     assert_same_run(tmp_path / "r", whole)
 
 
+def test_two_machines_leave_the_run_of_one(whole, tmp_path):
+    """Both on this machine, as torchrun would start them on two."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    settings = [*SMALL, WHOLE, "trainer.nodes=2", "trainer.divide=nodes", "hydra.run.dir=r"]
+    group = ["-m", "torch.distributed.run", "--nnodes=2", "--master_addr=127.0.0.1", f"--master_port={port}"]
+    commands = [[sys.executable, *group, f"--node_rank={rank}", "-m", "mfnet", "train", *settings] for rank in (0, 1)]
+    both = [
+        subprocess.Popen(command, cwd=tmp_path, env=own_environment(), stdout=subprocess.PIPE) for command in commands
+    ]
+    printed = [process.communicate(timeout=PATIENCE)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert b"ended by t_max" in printed[0]
+    assert printed[1] == b""
+    assert_same_run(tmp_path / "r", whole)
+
+
 def test_an_interrupted_run_says_so_and_leaves_no_process(tmp_path):
     settings = [*SMALL, *BY_ROWS, "flow.dt=0.001", "theory=none", "schedule.times=[0.01,0.02,1e6]", "hydra.run.dir=r"]
     command = [sys.executable, *LIGHTNING, "train", *settings]
@@ -194,6 +213,7 @@ def test_an_interrupted_run_says_so_and_leaves_no_process(tmp_path):
         (["trainer.devices=2.5"], "trainer.devices=2.5"),
         (["trainer.devices=2", "trainer.divide=both"], "must be one of rows, nodes"),
         (["trainer.devices=2", "flow=sgd"], "trainer.devices=2"),
+        (["trainer.nodes=2"], "torchrun"),
         (["trainer.devices=5", "trainer.divide=nodes", "M=4"], "M=4"),
         (["trainer.devices=5", "N=4"], "N=4"),
         (["-m", "trainer.devices=1,2", "trainer.accelerator=cpu"], "leave out -m"),

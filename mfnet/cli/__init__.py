@@ -6,21 +6,15 @@ no directory. What is slow to import (torch, Lightning) is imported inside the f
 
 from __future__ import annotations
 
-import shlex
-import signal
 import sys
 from collections.abc import Callable, Sequence
 
-import hydra
-from omegaconf import DictConfig
-
 import mfnet
-from mfnet.cli import sweep
 from mfnet.cli.checks import checked_jobs, rank
-from mfnet.cli.compose import CONFIG_MODULE, CONFIG_NAME, Job
-from mfnet.cli.prediction import predict
-from mfnet.cli.run import INTERRUPTED, train, with_checkpoint
-from mfnet.run_directory import RunState
+from mfnet.cli.launch import COMMANDS, launch
+from mfnet.cli.reproduce import reproduce
+from mfnet.cli.run import with_checkpoint
+from mfnet.cli.sweep import sweep
 from mfnet.validation import SettingError
 
 #: What Hydra is told in every process of a run but the first.
@@ -34,6 +28,7 @@ usage: mfnet COMMAND [SETTING=VALUE ...]
 commands:
   train      train a network, lay the theory over it, leave figures, tables and TensorBoard files
   predict    the theory alone, without training (under two seconds)
+  reproduce  the paper's figures and more: the runs that a figure needs, and the figure (--list)
   collect    every run below a directory in one table, averaged over seeds, with figures
   validate   hold the theory's claims against simulations and write their page (--quick: a minute)
 
@@ -70,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = [a for a in arguments[1:] if a.startswith("-") and a != "--"]
     overrides = [a for a in arguments[1:] if not a.startswith("-")]
     if not set(options) <= {"-m", "--multirun"}:  # the others (--help, --cfg job, …) start no job
-        _hydra(command, [*options, *overrides])
+        launch(command, [*options, *overrides])
         return 0
     multirun = bool(options)
     if multirun and command == "predict" and not any(o.startswith("hydra.sweep.dir=") for o in overrides):
@@ -82,34 +77,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SettingError as error:
         return _fail(str(error)) if rank() == 0 else 2
     if command == "train" and multirun:
-        return _sweep(jobs, [*options, *overrides], ["mfnet", *arguments])
+        return sweep(jobs, [*options, *overrides], ["mfnet", *arguments])
     if command == "train" and rank() > 0:
         overrides += WITHOUT_A_TRACE
-    _hydra(command, [*options, *overrides])
+    launch(command, [*options, *overrides])
     return 0
-
-
-def _sweep(jobs: Sequence[Job], arguments: Sequence[str], command: Sequence[str]) -> int:
-    """Starts the runs that are not complete, and says at the end what has become of all."""
-    print(sweep.before(jobs), flush=True)
-    status = 0
-    if any(state is not RunState.COMPLETE for state in sweep.states(jobs)):
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-        try:
-            _hydra("train", arguments)
-        except KeyboardInterrupt:
-            status = INTERRUPTED
-        except SystemExit as end:
-            status = end.code if isinstance(end.code, int) else 1
-    text, good = sweep.after(jobs, [shlex.quote(word) for word in command])
-    print(text, flush=True)
-    return status or int(not good)
-
-
-def _hydra(command: str, arguments: Sequence[str]) -> None:
-    """Lets Hydra start what it was asked for."""
-    sys.argv = [f"mfnet {command}", *arguments]
-    hydra.main(config_path=f"pkg://{CONFIG_MODULE}", config_name=CONFIG_NAME, version_base="1.3")(COMMANDS[command])()
 
 
 def _fail(message: str) -> int:
@@ -131,8 +103,9 @@ def _collect(arguments: Sequence[str]) -> int:
     return collect(arguments)
 
 
-#: What Hydra starts, with a config.
-COMMANDS: dict[str, Callable[[DictConfig], None]] = {"train": train, "predict": predict}
-
 #: Commands with arguments of their own.
-OTHER_COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {"collect": _collect, "validate": _validate}
+OTHER_COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
+    "reproduce": reproduce,
+    "collect": _collect,
+    "validate": _validate,
+}

@@ -2,31 +2,57 @@
 
 from __future__ import annotations
 
+import shlex
+import signal
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from mfnet.cli.compose import Job
-from mfnet.cli.run import shown
+from mfnet.cli.launch import launch
+from mfnet.cli.run import INTERRUPTED, shown
 from mfnet.run_directory import RunDirectory, RunState
 
 
-def states(jobs: Sequence[Job]) -> list[RunState]:
+def sweep(jobs: Sequence[Job], arguments: Sequence[str], command: Sequence[str]) -> int:
+    """Starts the runs that are not complete, says at the end what has become of all, and returns the exit status.
+
+    Args:
+        jobs: The runs, as checked.
+        arguments: What Hydra is to read off the command line for these runs.
+        command: What was typed, to be typed again.
+    """
+    print(_before(jobs), flush=True)
+    status = 0
+    if any(state is not RunState.COMPLETE for state in _states(jobs)):
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        try:
+            launch("train", arguments)
+        except KeyboardInterrupt:
+            status = INTERRUPTED
+        except SystemExit as end:
+            status = end.code if isinstance(end.code, int) else 1
+    text, good = _after(jobs, [shlex.quote(word) for word in command])
+    print(text, flush=True)
+    return status or int(not good)
+
+
+def _states(jobs: Sequence[Job]) -> list[RunState]:
     """How far each run is."""
     return [RunDirectory(job.directory).state() for job in jobs]
 
 
-def before(jobs: Sequence[Job]) -> str:
+def _before(jobs: Sequence[Job]) -> str:
     """What is left to do, in a line."""
-    count = Counter(states(jobs))
+    count = Counter(_states(jobs))
     parts = [f"{count[state]} {state}" for state in RunState if count[state]]
     return f"{_runs(len(jobs))} in {shown(_root(jobs))}: {', '.join(parts)}"
 
 
-def after(jobs: Sequence[Job], command: Sequence[str]) -> tuple[str, bool]:
+def _after(jobs: Sequence[Job], command: Sequence[str]) -> tuple[str, bool]:
     """What has become of the runs, those that are not complete by name; and whether all are, and none has diverged."""
     lines, complete = [], 0
-    for job, state in zip(jobs, states(jobs), strict=True):
+    for job, state in zip(jobs, _states(jobs), strict=True):
         directory = RunDirectory(job.directory)
         if state is RunState.COMPLETE:
             complete += 1

@@ -1,0 +1,76 @@
+"""``mfnet reproduce``: the runs that a figure needs, and the figure."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from mfnet.cli.checks import checked_jobs
+from mfnet.cli.compose import Job
+from mfnet.cli.run import shown
+from mfnet.cli.sweep import sweep
+from mfnet.validation import SettingError
+
+USAGE = """\
+usage: mfnet reproduce NAME [NAME ...] [small=true] [SETTING=VALUE ...]
+       mfnet reproduce all [small=true]
+
+Starts the runs of each experiment that are not complete, and draws its figure from them, in outputs/reproduced.
+small=true: less than a minute each. Settings change every run; hydra/launcher=joblib starts several at a time.
+
+"""
+
+
+def reproduce(arguments: Sequence[str]) -> int:
+    """Runs the command and returns its exit status: 0, 1 if a run failed, 2 for a mistake in the arguments."""
+    from mfnet.figures.experiments import EXPERIMENTS
+
+    names = [word for word in arguments if "=" not in word]
+    given = dict.fromkeys(word for word in arguments if "=" in word)
+    small = "small=true" in given
+    overrides = [word for word in given if not word.startswith("small=")]
+    if not names or not {"-h", "--help", "--list"}.isdisjoint(names):
+        print(USAGE + "\n".join(f"{name:14} {experiment.caption}" for name, experiment in EXPERIMENTS.items()))
+        return 0
+    names = list(EXPERIMENTS) if names == ["all"] else names
+    try:
+        for name in names:
+            if name not in EXPERIMENTS:
+                similar = difflib.get_close_matches(name, EXPERIMENTS, n=1) or EXPERIMENTS
+                raise SettingError(f"{name!r} is not an experiment; did you mean {' or '.join(similar)}? (--list)")
+        for word in given:
+            if word.startswith("small=") and word not in ("small=true", "small=false"):
+                raise SettingError(f"{word}: must be true or false")
+        settings = {name: _settings(name, overrides, small=small) for name in names}
+        jobs = {name: checked_jobs("train", settings[name], multirun=True) for name in names}
+    except SettingError as error:
+        print(f"mfnet reproduce: error: {error}", file=sys.stderr)
+        return 2
+    statuses = []
+    for name in names:
+        print(f"\n{name}: {EXPERIMENTS[name].caption}", flush=True)
+        started = time.monotonic()
+        status = sweep(jobs[name], ["-m", *settings[name]], ["mfnet", "reproduce", *arguments])
+        if status == 0:
+            print(f"{shown(_draw(name, jobs[name]))}   {time.monotonic() - started:.0f} s", flush=True)
+        statuses.append(status)
+    return max(statuses)
+
+
+def _settings(name: str, overrides: Sequence[str], *, small: bool) -> list[str]:
+    """The overrides of the sweep of an experiment."""
+    directory = Path("outputs", "reproduced", "small" if small else "", name)
+    return [f"experiment={'small/' if small else ''}{name}", f"hydra.sweep.dir={directory}", *overrides]
+
+
+def _draw(name: str, jobs: Sequence[Job]) -> Path:
+    """The figure of an experiment, from these of its runs."""
+    from mfnet.collection import collect
+    from mfnet.figures.experiments import EXPERIMENTS
+
+    directory = jobs[0].directory.parent
+    runs = collect(directory, [job.directory.name for job in jobs])
+    return EXPERIMENTS[name].draw(runs, directory / f"{name}.png")
