@@ -441,6 +441,12 @@ def test_foreign_files_are_passed_over(tmp_path):
     assert collection.damaged == []
 
 
+def test_some_directories_alone_are_read(tmp_path):
+    for name in ("a", "b", "c/b"):
+        write_run(tmp_path / name)
+    assert list(collect(tmp_path, ["b", "c", "missing"]).runs["run"]) == ["b", "c/b"]
+
+
 # ---------------------------------------------------------------- the command
 
 

@@ -21,6 +21,7 @@ class Collection:
     """The runs below a directory.
 
     Attributes:
+        path: The directory.
         runs: A row a run:
 
             - ``run``: its directory, relative to that of the collection; replicas of an ensemble end in ``#0``, ``#1``;
@@ -37,6 +38,7 @@ class Collection:
         damaged: Directories of runs that could not be read, each with the reason.
     """
 
+    path: Path
     runs: pd.DataFrame
     history: pd.DataFrame
     varied: list[str]
@@ -49,10 +51,14 @@ class Collection:
         return [name.removesuffix(NETWORK) for name in map(str, self.history) if name.endswith(NETWORK)]
 
 
-def collect(path: str | os.PathLike[str]) -> Collection:
+def collect(path: str | os.PathLike[str], names: Sequence[str] | None = None) -> Collection:
     """Reads every run at or below ``path``; other files and directories are passed over.
 
     Where several runs have the same identity, that which finished last stands for all of them in averages.
+
+    Args:
+        path: A run, or a directory above runs.
+        names: Reads no other directories than these in ``path``.
 
     Raises:
         NotADirectoryError: If ``path`` is not a directory.
@@ -67,7 +73,8 @@ def collect(path: str | os.PathLike[str]) -> Collection:
         damaged.append((Path(error.filename), str(error.strerror)))
 
     for parent, below, _ in os.walk(root, onerror=unreadable):
-        below[:] = sorted(name for name in below if not name.startswith("."))
+        wanted = names if names is not None and Path(parent) == root else below
+        below[:] = sorted(name for name in below if name in wanted and not name.startswith("."))
         try:
             runs = read_runs(Path(parent))
         except DamagedRunError as error:
@@ -81,21 +88,22 @@ def collect(path: str | os.PathLike[str]) -> Collection:
             found += [(name if run.replica is None else f"{name}#{run.replica}", run) for run in runs]
             if runs:
                 below.clear()  # what a run leaves is no run
-    names, read = [name for name, _ in found], [run for _, run in found]
+    labels, read = [label for label, _ in found], [run for _, run in found]
     swept = varied([run.settings for run in read])
     shown = {key: column([run.settings.get(key) for run in read]) for key in swept}
-    return Collection(_runs(names, read, shown), _history(names, read, shown), swept, _duplicates(names, read), damaged)
+    tables = _runs(labels, read, shown), _history(labels, read, shown)
+    return Collection(root, *tables, swept, _duplicates(labels, read), damaged)
 
 
-def _runs(names: Sequence[str], runs: Sequence[Run], shown: Mapping[str, pd.Series]) -> pd.DataFrame:
+def _runs(labels: Sequence[str], runs: Sequence[Run], shown: Mapping[str, pd.Series]) -> pd.DataFrame:
     results = {key: None for run in runs for key in run.results}
     said = {key: column([run.results.get(key) for run in runs], text=key in WORDS) for key in results}
-    return pd.DataFrame({"run": column(names, text=True), "identity": said.pop("identity", None), **shown, **said})
+    return pd.DataFrame({"run": column(labels, text=True), "identity": said.pop("identity", None), **shown, **said})
 
 
-def _history(names: Sequence[str], runs: Sequence[Run], shown: Mapping[str, pd.Series]) -> pd.DataFrame:
+def _history(labels: Sequence[str], runs: Sequence[Run], shown: Mapping[str, pd.Series]) -> pd.DataFrame:
     lengths = [len(run.history["t"]) for run in runs]
-    columns = {"run": column(names, text=True), **shown}
+    columns = {"run": column(labels, text=True), **shown}
     repeated = {key: values.repeat(lengths).reset_index(drop=True) for key, values in columns.items()}
     for key in {key: None for run in runs for key in run.history}:
         parts = [run.history.get(key, np.full(length, np.nan)) for run, length in zip(runs, lengths, strict=True)]
@@ -103,7 +111,7 @@ def _history(names: Sequence[str], runs: Sequence[Run], shown: Mapping[str, pd.S
     return pd.DataFrame(repeated)
 
 
-def _duplicates(names: Sequence[str], runs: Sequence[Run]) -> list[tuple[str, str]]:
+def _duplicates(labels: Sequence[str], runs: Sequence[Run]) -> list[tuple[str, str]]:
     """Runs of the same identity as another (replicas of an ensemble: seed and α too), each with that other."""
     same: dict[tuple[object, ...], list[int]] = {}
     for i, run in enumerate(runs):
@@ -113,5 +121,5 @@ def _duplicates(names: Sequence[str], runs: Sequence[Run]) -> list[tuple[str, st
     pairs = []
     for group in same.values():
         last = max(group, key=lambda i: (runs[i].results["state"] == COMPLETE, runs[i].written))
-        pairs += [(names[i], names[last]) for i in group if i != last]
+        pairs += [(labels[i], labels[last]) for i in group if i != last]
     return pairs
