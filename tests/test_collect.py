@@ -257,12 +257,12 @@ def write_ensemble(path):
     shutil.rmtree(singles)
     directory = write_run(path, t, "replicas_ended", {name: values.mean(axis=1) for name, values in arrays.items()})
     summary = directory.read_summary()
-    directory.write_summary(summary | {"replicas": 3, "wall_seconds": 6.0, "drive_evaluations": 91.5, "steps": 24})
+    summary |= {"replicas": 3, "wall_seconds": 6.0, "drive_evaluations": 91.5, "steps": 24}
+    summary |= {"t_ends": [t[-1] for _, t, _, _ in REPLICAS], "stop_reasons": [reason for _, _, reason, _ in REPLICAS]}
+    directory.write_summary(summary)
     rows = directory.read_history() | {f"{n}_network_std": v.std(axis=1, ddof=1) for n, v in arrays.items()}
     directory.write_history([{name: column[k] for name, column in rows.items()} for k in range(4)])
     arrays |= {"t": np.array(t), "seed": np.array([0, 1, 2]), "alpha": np.ones(3)}
-    arrays |= {"t_end": np.array([t[-1] for _, t, _, _ in REPLICAS])}
-    arrays |= {"stop_reason": np.array([reason for _, _, reason, _ in REPLICAS])}
     directory.write_arrays(path / "replicas.npz", arrays)
     return directory, arrays
 
@@ -287,9 +287,9 @@ def test_an_ensemble_collects_to_the_table_of_its_runs(tmp_path):
 
 def test_replicas_that_do_not_say_how_they_ended_have_the_same_averages(tmp_path):
     write_singles(tmp_path / "single")
-    directory, arrays = write_ensemble(tmp_path / "ensemble")
-    kept = {name: values for name, values in arrays.items() if name not in ("t_end", "stop_reason")}
-    directory.write_arrays(directory.path / "replicas.npz", kept)
+    directory, _ = write_ensemble(tmp_path / "ensemble")
+    summary = directory.read_summary()
+    directory.write_summary({name: entry for name, entry in summary.items() if name not in ("t_ends", "stop_reasons")})
     averages = finals(collect(tmp_path / "ensemble"))
     assert averages["gamma_mean"].item() == pytest.approx(finals(collect(tmp_path / "single"))["gamma_mean"].item())
     assert curve(collect(tmp_path / "ensemble"), "gamma_network_mean")[100.0] == pytest.approx(11.5 / 3.0)
@@ -413,8 +413,26 @@ def test_the_reason_says_what_is_wrong(tmp_path, damage, reason):
     assert collection.runs.empty
 
 
+def test_replicas_of_an_ensemble_that_was_interrupted_are_complete_if_they_had_ended(tmp_path):
+    directory, _ = write_ensemble(tmp_path)
+    ends = {"stop_reason": "interrupted", "stop_reasons": ["interrupted", "all_satisfied", "diverged"]}
+    directory.write_summary(directory.read_summary() | ends | {"t_ends": [120.0, 20.0, 30.0]})
+    collection = collect(tmp_path)
+    assert list(collection.runs["state"]) == ["unfinished", "complete", "failed"]
+    assert [list(group["t"]) for _, group in collection.history.groupby("run")] == [
+        [0.0, 1.0, 10.0, 100.0],
+        [0.0, 1.0, 10.0, 20.0],
+        [0.0, 1.0, 10.0],
+    ]
+
+
 def test_damaged_ensembles_are_named(tmp_path):
     directory, arrays = write_ensemble(tmp_path)
+    summary = directory.read_summary()
+    for change in ({"t_ends": [1.0]}, {"stop_reasons": "t_max"}):
+        directory.write_summary(summary | change)
+        assert "how each replica ended" in dict(collect(tmp_path).damaged)[tmp_path]
+    directory.write_summary(summary)
     for change in ({"gamma": arrays["gamma"] + 1.0}, {"seed": np.arange(2)}, {"t": arrays["t"][:-1]}):
         directory.write_arrays(tmp_path / "replicas.npz", arrays | change)
         assert "replicas.npz" in dict(collect(tmp_path).damaged)[tmp_path]

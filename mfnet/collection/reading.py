@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from mfnet.collection.files import (
     NETWORK,
@@ -61,7 +62,7 @@ def read_runs(path: Path) -> list[Run]:
     run = Run(flat, found, history, max(file.stat().st_mtime for file in files if file.exists()))
     replicas = path / "replicas.npz"
     if replicas.exists():
-        return list(_replicas(run, directory.state(), read_arrays(replicas)))
+        return list(_replicas(run, directory.state(), summary or {}, read_arrays(replicas)))
     if found["replicas"] > 1:
         raise DamagedRunError(f"{replicas.name} is missing")
     return [run]
@@ -77,57 +78,52 @@ def _check_that_they_agree(summary: Mapping[str, Any], found: Mapping[str, Any],
             raise DamagedRunError(f"{name} ends at {seen} in history.csv, at {said} in summary.json")
 
 
-def _replicas(ensemble: Run, state: RunState, arrays: Mapping[str, np.ndarray]) -> Iterator[Run]:
-    """Each replica of an ensemble as a run of its own.
+def _replicas(
+    ensemble: Run, state: RunState, summary: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
+) -> Iterator[Run]:
+    """Each replica of an ensemble as a run of its own; what the ensemble took is shared evenly among them.
 
-    What the ensemble took is shared evenly, where the arrays do not say it of each replica (``steps``,
-    ``drive_evaluations``). A replica that has ended keeps its last values while others go on; ``t_end`` and
-    ``stop_reason`` (R,) say when and how it did. Its history then ends there, as that of a single run.
+    A replica that has ended keeps its last values while others go on; ``stop_reasons`` and ``t_ends`` of the summary
+    say how and when it did. Its history then ends there, as that of a single run.
     """
     history, count = ensemble.history, len(arrays.get("seed", ()))
     series = {f"{name}{NETWORK}": values for name, values in arrays.items() if f"{name}{NETWORK}" in history}
-    for name in ("seed", "alpha", *(name for name in _OF_EACH if name in arrays)):
-        if name not in arrays or arrays[name].shape != (count,):
-            raise DamagedRunError(f"replicas.npz does not hold {name} for each replica")
-    if not np.array_equal(arrays.get("t", ()), history["t"]):
+    reasons = summary.get("stop_reasons", [ensemble.results["stop_reason"]] * count)
+    t_ends = summary.get("t_ends", [float(history["t"][-1])] * count)
+    if len(arrays.get("alpha", ())) != count or not np.array_equal(arrays.get("t", ()), history["t"]):
         raise DamagedRunError("replicas.npz does not hold the observations of history.csv")
+    if not (_are(reasons, count, str | None) and _are(t_ends, count, int | float)):
+        raise DamagedRunError("summary.json does not say how each replica ended")
     for name, values in series.items():
         if values.shape != (len(history["t"]), count) or not np.allclose(values.mean(axis=1), history[name]):
             raise DamagedRunError(f"replicas.npz: its mean of {name.removesuffix(NETWORK)} is not that of history.csv")
-    shared = {name: value / count for name in _SHARED if (value := ensemble.results[name]) is not None}
+    taken = {name: ensemble.results[name] for name in ("wall_seconds", "drive_evaluations", "steps")}
     about = {name: ensemble.results[name] for name in ("identity", *ABOUT)}
-    for r in range(count):
-        of_this = {name: arrays[name][r].item() for name in ("seed", "alpha", *_OF_EACH) if name in arrays}
-        flat = with_symbols(ensemble.settings, {"seed": of_this["seed"], "alpha": of_this["alpha"]})
+    about |= {name: value and value / count for name, value in taken.items()} | {"replicas": count}
+    predicted = {name: values for name, values in history.items() if not name.endswith((NETWORK, *OVER_REPLICAS))}
+    for r, (seed, alpha) in enumerate(zip(arrays["seed"].tolist(), arrays["alpha"].tolist(), strict=True)):
+        flat = with_symbols(ensemble.settings, {"seed": seed, "alpha": alpha})
         own = {name: values[:, r] for name, values in series.items()}
-        if flat["alpha"] == ensemble.settings["alpha"]:  # the theory is that of the config
-            own = {name: values for name, values in history.items() if not name.endswith(OVER_REPLICAS)} | own
-        own = {"k": history["k"], "t": history["t"]} | own
-        reason, reached = ensemble.results["stop_reason"], state
-        if of_this.get("stop_reason") and "t_end" in of_this:
-            reason, reached = of_this["stop_reason"], RunState.COMPLETE
-            own = _before(of_this["t_end"], own) if reason == "diverged" else _until(of_this["t_end"], own)
+        theory = predicted if alpha == ensemble.settings["alpha"] else {}
+        own = {"k": history["k"], "t": history["t"]} | theory | own
+        own = _before(t_ends[r], own) if reasons[r] == "diverged" else _until(t_ends[r], own)
+        reached = state if reasons[r] == ensemble.results["stop_reason"] else RunState.COMPLETE
         last = last_observation(own)
-        ends = {
-            "t_end": of_this.get("t_end", own["t"][-1]),
-            "n_unsatisfied": count_unsatisfied(last, flat),
-            "replicas": count,
-        }
-        counted = {name: of_this[name] for name in _SHARED if name in of_this}
-        found = {"identity": None, **ending(reason, reached, flat), **shared, **counted, **ends, **last, **about}
+        ends = {"t_end": t_ends[r], "n_unsatisfied": count_unsatisfied(last, flat)}
+        found = {"identity": None, **ending(reasons[r], reached, flat), **ends, **last, **about}
         yield Run(flat, found, own, ensemble.written, r)
 
 
-_SHARED = ("wall_seconds", "drive_evaluations", "steps")
-_OF_EACH = ("t_end", "stop_reason", "drive_evaluations", "steps")
+def _are(values: object, count: int, kind: Any) -> bool:
+    return isinstance(values, list) and len(values) == count and all(isinstance(value, kind) for value in values)
 
 
-def _before(t_end: float, history: History) -> History:
+def _before(t_end: float, history: History) -> dict[str, Float[np.ndarray, " k"]]:
     """What was observed of a replica until it diverged."""
     return {name: values[history["t"] <= t_end] for name, values in history.items()}
 
 
-def _until(t_end: float, history: History) -> History:
+def _until(t_end: float, history: History) -> dict[str, Float[np.ndarray, " k"]]:
     """A history that ends at ``t_end`` with what was observed next; predictions are interpolated in ln t."""
     t = history["t"]
     last = int(np.searchsorted(t, t_end * (1.0 - 1e-12)))

@@ -14,8 +14,8 @@ Setting = bool | int | float | str | None
 #: The paper's symbols, which every run has.
 SYMBOLS = ("M", "N", "d", "alpha", "h", "seed")
 
-#: How a run is watched, and where it goes on from: none of them changes its result.
-_WATCHING = re.compile(r"ckpt|callbacks\..*|trainer\.(checkpoint_every|progress|tensorboard)")
+#: How a run is watched, where it goes on from and beside how many others: none of them changes its result.
+_WATCHING = re.compile(r"ckpt|replicas|callbacks\..*|trainer\.(checkpoint_every|progress|tensorboard)")
 
 #: Settings of the mean-field solution that do not restate those of the run.
 _PREDICTION_ALONE = ("mean_field.dt", "mean_field.scheme")
