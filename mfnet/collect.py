@@ -13,8 +13,8 @@ from pathlib import Path
 import pandas as pd
 
 from mfnet.collection import Collection, collect, curves, finals
-from mfnet.collection.averages import grouping
-from mfnet.collection.run import FAILED, FINISHED, UNFINISHED
+from mfnet.collection.averages import grouping, numbers
+from mfnet.collection.run import COMPLETE, FAILED, UNFINISHED
 from mfnet.figures.sweeps import draw_against_setting, draw_against_time
 from mfnet.series import GAMMA, TEST_ERROR, TRAIN_ERROR, UNSATISFIED
 
@@ -33,7 +33,12 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("directory", type=Path, metavar="DIR", help="a sweep, a run, or anything above them")
     parser.add_argument("--by", nargs="+", metavar="KEY", help="settings that tell groups apart (all that varied)")
-    parser.add_argument("--plot", nargs="+", metavar="SERIES", help=f"series to draw ({', '.join(STANDARD)})")
+    parser.add_argument(
+        "--plot",
+        nargs="+",
+        metavar="SERIES",
+        help=f"what to draw, a series or a number of runs.csv ({', '.join(STANDARD)})",
+    )
     parser.add_argument("--against", metavar="KEY", help="setting on the horizontal axis of final values, or t")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where tables and figures go (DIR/collected)")
     args = parser.parse_args(argv)
@@ -45,7 +50,7 @@ def main(argv: Sequence[str]) -> int:
             raise ValueError(f"{args.directory} holds no runs")
         by = grouping(collection, args.by)
         against = args.against if args.against in (None, "t") else grouping(collection, [args.against])[0]
-        series = [_known(collection, name) for name in args.plot or []]
+        series = [_known(collection, name, against) for name in args.plot or []]
     except (ValueError, OSError) as error:
         print(f"mfnet collect: error: {error}", file=sys.stderr)
         return 2
@@ -54,8 +59,11 @@ def main(argv: Sequence[str]) -> int:
     if not collection.runs.empty:
         by += [against] if against not in (None, "t", *by) else []
         averages = finals(collection, by)
-        _write(out, collection, averages, by, _figures(collection, by, series, against))
-        print(f"{_summary(collection, averages, by)}\n\ntables   {out}\nfigures  {out / 'figures'}")
+        figures = _figures(collection, by, series, against)
+        _write(out, collection, averages, by, figures)
+        print(f"{_summary(collection, averages, by)}\n\ntables   {out}")
+        if figures:
+            print(f"figures  {out / 'figures'}")
     return 1 if collection.damaged else 0
 
 
@@ -65,11 +73,15 @@ def _check_replaceable(out: Path) -> None:
         raise ValueError(f"--out {out}: exists, and is not what mfnet collect left; name another directory")
 
 
-def _known(collection: Collection, series: str) -> str:
-    if series not in collection.series:
-        known = difflib.get_close_matches(series, collection.series, n=1) or collection.series
-        raise ValueError(f"--plot {series}: was not observed; did you mean {' or '.join(known)}?")
-    return series
+def _known(collection: Collection, name: str, against: str | None) -> str:
+    """Checks that a series, or a number at the end of runs if that is enough, was seen."""
+    known = list(collection.series)
+    if against not in (None, "t"):
+        known += [key for key in numbers(collection.runs) if key not in known]
+    if name not in known:
+        similar = difflib.get_close_matches(name, known, n=1) or collection.series
+        raise ValueError(f"--plot {name}: was not observed; did you mean {' or '.join(similar)}?")
+    return name
 
 
 def _figures(
@@ -78,9 +90,13 @@ def _figures(
     """What is drawn, each series with ``t`` or the setting that it is drawn against."""
     standard = [name for name in STANDARD if name in collection.series]
     if series or against:
-        return [(name, against or "t") for name in series or standard]
-    numeric = [key for key in by if pd.api.types.is_numeric_dtype(collection.runs[key])]
-    return [(name, "t") for name in standard] + [(TEST_ERROR.name, key) for key in numeric]
+        asked = [(name, against or "t") for name in series or standard]
+    else:
+        numeric = [key for key in by if pd.api.types.is_numeric_dtype(collection.runs[key])]
+        asked = [(name, "t") for name in standard] + [(TEST_ERROR.name, key) for key in numeric]
+    lasted = collection.history["t"].nunique() > 2  # a line needs two times after t = 0
+    ended = (collection.runs["state"] == COMPLETE).any()
+    return [(name, key) for name, key in asked if (lasted if key == "t" else ended)]
 
 
 def _write(
@@ -113,10 +129,11 @@ def _summary(collection: Collection, averages: pd.DataFrame, by: Sequence[str]) 
     """What is printed: a line a group, how many runs there are of each kind, and the names of those to look at."""
     table = averages[list(by)].map(_cell)
     table["n"] = averages["n"]
-    table["test_error"] = [
-        _cell(mean) + ("" if pd.isna(error) else f" ± {error:.2g}")
-        for mean, error in zip(averages["test_error_mean"], averages["test_error_se"], strict=True)
-    ]
+    if TEST_ERROR.name in collection.runs:  # of a run that failed before it was observed, there is none
+        table[TEST_ERROR.name] = [
+            _cell(mean) + ("" if pd.isna(error) else f" ± {error:.2g}")
+            for mean, error in zip(averages["test_error_mean"], averages["test_error_se"], strict=True)
+        ]
     table["t_end"] = averages["t_end_mean"].map(_cell)
     table["seconds"] = averages["wall_seconds_mean"].map(_cell)
     table["ended by"] = averages["stop_reasons"]
@@ -126,14 +143,18 @@ def _summary(collection: Collection, averages: pd.DataFrame, by: Sequence[str]) 
     runs = collection.runs
     named = {state: list(runs["run"][runs["state"] == state]) for state in (UNFINISHED, FAILED)}
     named["left out"] = [f"{run} (the same as {other})" for run, other in collection.duplicates]
-    finished = int((runs["state"] == FINISHED).sum())
-    counts = [f"{len(names)} {state}" for state, names in named.items() if names]
+    complete = int((runs["state"] == COMPLETE).sum())
+    counts = [f"{complete} complete", *(f"{len(names)} {state}" for state, names in named.items() if names)]
     counts += [f"{len(collection.damaged)} damaged"] if collection.damaged else []
-    lines += ["", f"{len(runs)} runs in {len(averages)} groups: {', '.join([f'{finished} finished', *counts])}"]
+    lines += ["", f"{_number(len(runs), 'run')} in {_number(len(averages), 'group')}: {', '.join(counts)}"]
     for state, names in named.items():
         lines += [f"{state}: {name}" for name in names[:MOST_SHOWN]]
         lines += [f"{state}: … {len(names) - MOST_SHOWN} more"] if len(names) > MOST_SHOWN else []
     return "\n".join(lines)
+
+
+def _number(n: int, name: str) -> str:
+    return f"{n} {name}{'' if n == 1 else 's'}"
 
 
 def _cell(value: object) -> str:

@@ -9,7 +9,8 @@ import pandas as pd
 from jaxtyping import Float
 
 from mfnet.collection.collection import Collection
-from mfnet.collection.run import FAILED, FINISHED, NETWORK, UNFINISHED
+from mfnet.collection.files import NETWORK
+from mfnet.collection.run import COMPLETE, FAILED, UNFINISHED
 from mfnet.collection.settings import is_seed
 from mfnet.series import MEAN_FORCE, SLIDING
 
@@ -38,23 +39,22 @@ def grouping(collection: Collection, by: Sequence[str] | None = None) -> list[st
 def finals(collection: Collection, by: Sequence[str] | None = None) -> pd.DataFrame:
     """How runs ended: a row a group of runs that agree in ``by``, by default in all that varied but seeds.
 
-    ``n`` is the number of runs averaged over: those that finished, without duplicates; ``unfinished`` and ``failed``
-    count the others, and ``stop_reasons`` says how all ended (``all_satisfied 3, t_max 1``). Each number of the table
-    of runs has its mean, its sample standard deviation (missing for n = 1) and the standard error of its mean:
-    ``test_error_mean``, ``test_error_std``, ``test_error_se``.
+    ``n`` is the number of runs averaged over, those that are complete, without duplicates. ``unfinished`` and
+    ``failed`` count the others, and ``stop_reasons`` says how all ended (``all_satisfied 3, t_max 1``). Each number of
+    the table of runs has its mean, its sample standard deviation (missing for n = 1) and the standard error of its
+    mean: ``test_error_mean``, ``test_error_std``, ``test_error_se``.
     """
     by, runs = grouping(collection, by), _counted(collection)
-    results = [name for name in _after("at_rest", runs) if name != "replicas"]
-    numbers = [name for name in results if pd.api.types.is_numeric_dtype(runs[name])]
+    averaged = numbers(runs)
     group = _group(runs, by)
-    finished = runs["state"] == FINISHED
-    reasons = runs["stop_reason"].fillna(UNFINISHED).groupby(group).agg(_counts)
-    columns = {name: runs[name].groupby(group).first() for name in by} | {"n": finished.groupby(group).sum()}
+    complete = runs["state"] == COMPLETE
+    reasons = runs["stop_reason"].fillna(runs["state"]).groupby(group).agg(_counts)
+    columns = {name: runs[name].groupby(group).first() for name in by} | {"n": complete.groupby(group).sum()}
     columns |= {state: (runs["state"] == state).groupby(group).sum() for state in (UNFINISHED, FAILED)}
     columns |= {"stop_reasons": reasons.astype("str")}
-    grouped = runs[numbers].where(finished).groupby(group)
+    grouped = runs[averaged].where(complete).groupby(group)
     mean, std, count = grouped.mean(), grouped.std(), grouped.count()
-    for name in numbers:
+    for name in averaged:
         columns |= {f"{name}_mean": mean[name], f"{name}_std": std[name], f"{name}_se": std[name] / count[name] ** 0.5}
     return pd.DataFrame(columns).reset_index(drop=True)
 
@@ -74,11 +74,13 @@ def curves(collection: Collection, by: Sequence[str] | None = None) -> pd.DataFr
     out; unfinished and failed runs count as far as they went.
     """
     by, runs = grouping(collection, by), _counted(collection)
+    runs = runs[runs["run"].isin(collection.history["run"])]
     columns = _after("t", collection.history)
     values = collection.history[["t", *columns]].to_numpy()
     rows = collection.history.groupby("run", sort=False).indices
     group = _group(runs, by)
-    parts = []
+    first: list[int] = []
+    parts: list[dict[str, np.ndarray]] = []
     for _, members in runs.groupby(group):
         histories = [values[rows[run]] for run in members["run"]]
         scheduled = [
@@ -87,9 +89,16 @@ def curves(collection: Collection, by: Sequence[str] | None = None) -> pd.DataFr
         ]
         t = np.unique(np.concatenate([*scheduled, [max(history[-1, 0] for history in histories)]]))
         at = [_at(t, history, columns, at_rest) for history, at_rest in zip(histories, members["at_rest"], strict=True)]
-        keys = members[by].iloc[[0]].loc[members.index[[0]].repeat(len(t))].reset_index(drop=True)
-        parts.append(pd.concat([keys, pd.DataFrame({"t": t} | _statistics(np.stack(at), columns))], axis=1))
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame({"t": []})
+        first += [members.index[0]] * len(t)
+        parts.append({"t": t} | _statistics(np.stack(at), columns))
+    keys = runs.loc[first, by].reset_index(drop=True)
+    return keys.assign(**{name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else {})
+
+
+def numbers(runs: pd.DataFrame) -> list[str]:
+    """Columns of the table of runs that can be averaged: numbers that say how runs ended."""
+    results = [name for name in _after("at_rest", runs) if name != "replicas"]
+    return [name for name in results if pd.api.types.is_numeric_dtype(runs[name])]
 
 
 def _counted(collection: Collection) -> pd.DataFrame:

@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mfnet.collection.run import FINISHED, NETWORK, DamagedRunError, Run, read_runs
+from mfnet.collection.files import NETWORK, DamagedRunError
+from mfnet.collection.reading import read_runs
+from mfnet.collection.run import COMPLETE, WORDS, Run
 from mfnet.collection.settings import column, varied
 
 
@@ -25,7 +27,7 @@ class Collection:
             - ``run``: its directory, relative to that of the collection; replicas of an ensemble end in ``#0``, ``#1``;
             - ``identity`` of its physics, missing in runs of old versions;
             - what varied, under its name on the command line; a choice by its class (``flow``) or name (``loss.name``);
-            - ``state``: finished, unfinished or failed, and ``stop_reason``, missing where a run was cut off;
+            - ``state``: complete, unfinished or failed, and ``stop_reason``, missing where a run was cut off;
             - ``at_rest``: whether nothing would change after its end, because no example exerts a force;
             - ``t_end, wall_seconds, drive_evaluations, steps, n_unsatisfied, replicas``;
             - the last observation of each series: ``test_error``, ``test_error_theory``, …;
@@ -49,10 +51,14 @@ class Collection:
         return [name.removesuffix(NETWORK) for name in map(str, self.history) if name.endswith(NETWORK)]
 
 
-def collect(path: str | os.PathLike[str]) -> Collection:
+def collect(path: str | os.PathLike[str], names: Sequence[str] | None = None) -> Collection:
     """Reads every run at or below ``path``; other files and directories are passed over.
 
     Where several runs have the same identity, that which finished last stands for all of them in averages.
+
+    Args:
+        path: A run, or a directory above runs.
+        names: Reads no other directories than these in ``path``.
 
     Raises:
         NotADirectoryError: If ``path`` is not a directory.
@@ -67,38 +73,37 @@ def collect(path: str | os.PathLike[str]) -> Collection:
         damaged.append((Path(error.filename), str(error.strerror)))
 
     for parent, below, _ in os.walk(root, onerror=unreadable):
-        below[:] = sorted(name for name in below if not name.startswith("."))
+        wanted = names if names is not None and Path(parent) == root else below
+        below[:] = sorted(name for name in below if name in wanted and not name.startswith("."))
         try:
             runs = read_runs(Path(parent))
         except DamagedRunError as error:
             damaged.append((Path(parent), str(error)))
             below.clear()
         except OSError as error:
-            damaged.append((Path(parent), f"{Path(error.filename).name}: {error.strerror}"))
+            damaged.append((Path(parent), f"{Path(error.filename or parent).name}: {error.strerror}"))
             below.clear()
         else:
             name = Path(parent).relative_to(root).as_posix()
             found += [(name if run.replica is None else f"{name}#{run.replica}", run) for run in runs]
             if runs:
                 below.clear()  # what a run leaves is no run
-    names, read = [name for name, _ in found], [run for _, run in found]
+    labels, read = [label for label, _ in found], [run for _, run in found]
     swept = varied([run.settings for run in read])
     shown = {key: column([run.settings.get(key) for run in read]) for key in swept}
-    return Collection(
-        root, _runs(names, read, shown), _history(names, read, shown), swept, _duplicates(names, read), damaged
-    )
+    tables = _runs(labels, read, shown), _history(labels, read, shown)
+    return Collection(root, *tables, swept, _duplicates(labels, read), damaged)
 
 
-def _runs(names: Sequence[str], runs: Sequence[Run], shown: Mapping[str, pd.Series]) -> pd.DataFrame:
+def _runs(labels: Sequence[str], runs: Sequence[Run], shown: Mapping[str, pd.Series]) -> pd.DataFrame:
     results = {key: None for run in runs for key in run.results}
-    columns = {"run": column(names), "identity": column([run.results["identity"] for run in runs]), **shown}
-    columns |= {key: column([run.results.get(key) for run in runs]) for key in results if key not in columns}
-    return pd.DataFrame(columns)
+    said = {key: column([run.results.get(key) for run in runs], text=key in WORDS) for key in results}
+    return pd.DataFrame({"run": column(labels, text=True), "identity": said.pop("identity", None), **shown, **said})
 
 
-def _history(names: Sequence[str], runs: Sequence[Run], shown: Mapping[str, pd.Series]) -> pd.DataFrame:
+def _history(labels: Sequence[str], runs: Sequence[Run], shown: Mapping[str, pd.Series]) -> pd.DataFrame:
     lengths = [len(run.history["t"]) for run in runs]
-    columns = {"run": column(names), **shown}
+    columns = {"run": column(labels, text=True), **shown}
     repeated = {key: values.repeat(lengths).reset_index(drop=True) for key, values in columns.items()}
     for key in {key: None for run in runs for key in run.history}:
         parts = [run.history.get(key, np.full(length, np.nan)) for run, length in zip(runs, lengths, strict=True)]
@@ -106,7 +111,7 @@ def _history(names: Sequence[str], runs: Sequence[Run], shown: Mapping[str, pd.S
     return pd.DataFrame(repeated)
 
 
-def _duplicates(names: Sequence[str], runs: Sequence[Run]) -> list[tuple[str, str]]:
+def _duplicates(labels: Sequence[str], runs: Sequence[Run]) -> list[tuple[str, str]]:
     """Runs of the same identity as another (replicas of an ensemble: seed and α too), each with that other."""
     same: dict[tuple[object, ...], list[int]] = {}
     for i, run in enumerate(runs):
@@ -115,6 +120,6 @@ def _duplicates(names: Sequence[str], runs: Sequence[Run]) -> list[tuple[str, st
             same.setdefault(key, []).append(i)
     pairs = []
     for group in same.values():
-        last = max(group, key=lambda i: (runs[i].results["state"] == FINISHED, runs[i].ended))
-        pairs += [(names[i], names[last]) for i in group if i != last]
+        last = max(group, key=lambda i: (runs[i].results["state"] == COMPLETE, runs[i].written))
+        pairs += [(labels[i], labels[last]) for i in group if i != last]
     return pairs

@@ -14,8 +14,8 @@ Setting = bool | int | float | str | None
 #: The paper's symbols, which every run has.
 SYMBOLS = ("M", "N", "d", "alpha", "h", "seed")
 
-#: How a run is watched, and where it goes on from: none of them changes its result.
-_WATCHING = re.compile(r"ckpt|callbacks\..*|trainer\.(checkpoint_every|progress|tensorboard)")
+#: How a run is watched, where it goes on from and beside how many others: none of them changes its result.
+_WATCHING = re.compile(r"ckpt|replicas|callbacks\..*|trainer\.(checkpoint_every|progress|tensorboard)")
 
 #: Settings of the mean-field solution that do not restate those of the run.
 _PREDICTION_ALONE = ("mean_field.dt", "mean_field.scheme")
@@ -29,7 +29,8 @@ def settings(config: Mapping[str, Any]) -> dict[str, Setting]:
 
     What only watches a run, or restates its settings for the theory, is left out.
     """
-    restated = config.get("mean_field", {})
+    mean_field = config.get("mean_field")
+    restated = set(mean_field) if isinstance(mean_field, Mapping) else set()
     result = {}
     for key, value in _flatten(config):
         group, _, leaf = key.rpartition(".")
@@ -47,8 +48,9 @@ def _flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
             yield from _flatten(entry, f"{prefix}{name}.")
         elif name == "_target_":
             yield prefix.rstrip("."), str(entry).rpartition(".")[2]
-        elif not name.startswith("_"):
-            yield f"{prefix}{name}", json.dumps(entry) if isinstance(entry, list) else entry
+        elif not str(name).startswith("_"):
+            plain = entry is None or isinstance(entry, bool | int | float | str)
+            yield f"{prefix}{name}", entry if plain else json.dumps(entry, default=str)
 
 
 def resolved(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -81,6 +83,14 @@ def varied(runs: Sequence[Mapping[str, Setting]]) -> list[str]:
     ]
 
 
+def with_symbols(settings: Mapping[str, Setting], values: Mapping[str, Setting]) -> dict[str, Setting]:
+    """Settings with other values of some symbols, also where nested settings follow them."""
+    return {
+        name: values[symbol] if (symbol := _symbol(name) or name) in values and value == settings[symbol] else value
+        for name, value in settings.items()
+    }
+
+
 def _symbol(name: str) -> str | None:
     leaf = name.rpartition(".")[2]
     return _FOLLOWS.get(name, leaf if name not in SYMBOLS and leaf in SYMBOLS else None)
@@ -91,13 +101,13 @@ def is_seed(name: str) -> bool:
     return name.rpartition(".")[2] == "seed"
 
 
-def column(values: Sequence[Any]) -> pd.Series:
+def column(values: Sequence[Any], *, text: bool = False) -> pd.Series:
     """Values as a column of one type that both CSV and Parquet keep: booleans, integers, floats or text."""
     present = [value for value in values if value is not None]
-    if not present or any(isinstance(value, str) for value in present):
+    if text or any(isinstance(value, str) for value in present):
         return pd.Series([None if value is None else str(value) for value in values], dtype="str")
-    if all(isinstance(value, bool) for value in present):
+    if present and all(isinstance(value, bool) for value in present):
         return pd.Series(values, dtype="bool" if len(present) == len(values) else "boolean")
-    if len(present) == len(values) and all(isinstance(value, int) for value in present):
+    if len(present) == len(values) and all(isinstance(value, int) and abs(value) < 2**63 for value in values):
         return pd.Series(values, dtype="int64")
     return pd.Series([float("nan") if value is None else float(value) for value in values], dtype="float64")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,12 @@ import pandas as pd
 from matplotlib import color_sequences
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
+from matplotlib.collections import LineCollection
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 
 from mfnet.figures import style
-from mfnet.series import GAMMA, SERIES, UNSATISFIED
+from mfnet.series import GAMMA, MEAN_FORCE, SERIES, SLIDING, UNSATISFIED
 
 #: Most groups that a legend names and that colours tell apart; more are coloured by a number.
 MOST_NAMED = 8
@@ -26,7 +27,7 @@ MOST_PANELS = 6
 PANELS_IN_A_ROW = 3
 
 #: Series whose axis is linear however far their values are spread.
-LINEAR = (GAMMA.name, UNSATISFIED.name)
+LINEAR = (GAMMA.name, UNSATISFIED.name, MEAN_FORCE, SLIDING)
 
 _SYMBOLS = {"M": "$M$", "N": "$N$", "d": "$d$", "alpha": r"$\alpha$", "h": "$h$", "data.flip": r"flip $\epsilon$"}
 
@@ -45,18 +46,19 @@ def draw_against_time(curves: pd.DataFrame, by: Sequence[str], series: str, path
     network, theory = f"{series}_network", f"{series}_theory_mean"
     logarithmic = series not in LINEAR and _spread(curves[f"{network}_mean"])
     with _Sheet(path, groups) as sheet:
-        for number, group in curves.groupby(numbers):
-            axes, colour = sheet.axes[sheet.panel[number]], sheet.colours[number]
-            t, mean, error = (group[name].to_numpy() for name in ("t", f"{network}_mean", f"{network}_se"))
-            axes.plot(t, _shown(mean, logarithmic), color=colour)
-            if np.isfinite(error).any():
-                lower = np.maximum(mean - error, 1e-6 * mean)  # for a logarithmic axis
-                axes.fill_between(t, _shown(lower, logarithmic), mean + error, color=colour, alpha=0.25, lw=0)
-            if theory in group:
-                predicted = _shown(group[theory].to_numpy(), logarithmic)
-                axes.plot(t, predicted, "--", color=sheet.theory(number), lw=1.2)
+        for axes, members in sheet.divide(curves.groupby(numbers)):
+            for number, group in members.items():
+                t, mean, error = (group[name].to_numpy() for name in ("t", f"{network}_mean", f"{network}_se"))
+                if np.isfinite(error).any():
+                    lower = np.maximum(mean - error, 1e-6 * mean) if logarithmic else mean - error
+                    shaded = (_shown(lower, logarithmic), mean + error)
+                    axes.fill_between(t, *shaded, color=sheet.colours[number], alpha=0.25, lw=0)
+            sheet.lines(axes, members, "t", f"{network}_mean", "-", logarithmic)
+            if theory in curves:
+                sheet.lines(axes, members, "t", theory, "--", logarithmic)
         for axes in sheet.axes:
             style.log_time(axes, curves["t"].min(), curves["t"].max())
+            style.plain_ticks(axes.xaxis)
         if logarithmic:  # as far as the network goes: predictions go on to any smallness
             shown = curves[f"{network}_mean"]
             sheet.set_logarithmic(0.7 * shown[shown > 0.0].min(), 1.4 * shown.max())
@@ -79,25 +81,33 @@ def draw_against_setting(finals: pd.DataFrame, by: Sequence[str], series: str, a
     theory = f"{series}_theory_mean"
     numeric = _is_number(finals[against])
     places, names = (finals[against], None) if numeric else pd.factorize(finals[against].astype("str"))
-    placed = finals.assign(place=places).sort_values("place")
     logarithmic = series not in LINEAR and _spread(finals[f"{series}_mean"])
-    line = "-" if numeric else ""
     with _Sheet(path, groups) as sheet:
-        for number, group in placed.groupby(numbers):
-            axes, colour = sheet.axes[sheet.panel[number]], sheet.colours[number]
-            mean = _shown(group[f"{series}_mean"].to_numpy(), logarithmic)
-            look: dict[str, Any] = {"color": colour, "mfc": "none", "capsize": 3.0, "lw": 1.2}
-            axes.errorbar(group["place"], mean, group[f"{series}_se"], fmt=f"o{line}", **look)
-            if theory in group:
-                predicted = _shown(group[theory].to_numpy(), logarithmic)
-                axes.plot(group["place"], predicted, f"x{line and '--'}", color=sheet.theory(number), lw=1.2)
+        beside = 0.0 if numeric else 0.6 * ((numbers + 0.5) / len(groups) - 0.5)
+        placed = finals.assign(place=places + beside).sort_values("place")
+        for axes, members in sheet.divide(placed.groupby(numbers)):
+            points = pd.concat(members.values())
+            colours = [sheet.colours[number] for number, group in members.items() for _ in range(len(group))]
+            mean, error = points[f"{series}_mean"].to_numpy(), points[f"{series}_se"].to_numpy()
+            lower = np.maximum(mean - error, 1e-6 * mean) if logarithmic else mean - error
+            axes.scatter(points["place"], _shown(mean, logarithmic), 28.0, facecolors="none", edgecolors=colours)
+            axes.vlines(points["place"], _shown(lower, logarithmic), mean + error, colors=colours, lw=1.4)
+            if theory in finals:
+                predicted = _shown(points[theory].to_numpy(), logarithmic)
+                own = [sheet.theory(number) for number, group in members.items() for _ in range(len(group))]
+                axes.scatter(points["place"], predicted, 28.0, c=own, marker="x", linewidths=1.2)
+            if numeric:
+                sheet.lines(axes, members, "place", f"{series}_mean", "-", logarithmic)
+                if theory in finals:
+                    sheet.lines(axes, members, "place", theory, "--", logarithmic)
         if logarithmic:
             sheet.set_logarithmic()
         for axes in sheet.axes:
             axes.set_xlabel(_symbol(against))
             if names is not None:
                 axes.set_xticks(range(len(names)), list(names), rotation=30 if sum(map(len, names)) > 40 else 0)
-                axes.margins(x=0.15)
+                axes.set_xlim(-0.5, len(names) - 0.5)
+                axes.grid(visible=False, axis="x")
             else:
                 if _spread(finals[against]) and (finals[against] > 0).all():
                     axes.set_xscale("log")
@@ -105,8 +115,8 @@ def draw_against_setting(finals: pd.DataFrame, by: Sequence[str], series: str, a
                     values = np.unique(finals[against])
                     axes.set_xticks(values, [_value(value) for value in values])
                     axes.xaxis.minorticks_off()
-        sheet.set_label(f"{_label(series)} at the end")
-        sheet.explain(f"o{line}", f"x{line and '--'}" if theory in finals else None)
+        sheet.set_label(f"{_label(series)} at the end" if series in SERIES else series)
+        sheet.explain("o-" if numeric else "o", ("x--" if numeric else "x") if theory in finals else None)
     return path
 
 
@@ -174,6 +184,25 @@ class _Sheet:
     def __exit__(self, *raised: Any) -> None:
         self._figure.__exit__(*raised)
 
+    def divide(self, grouped: Any) -> Iterator[tuple[Axes, dict[int, pd.DataFrame]]]:
+        """Each panel with its groups by number."""
+        members: list[dict[int, pd.DataFrame]] = [{} for _ in self.axes]
+        for number, group in grouped:
+            members[self.panel[number]][number] = group
+        yield from zip(self.axes, members, strict=True)
+
+    def lines(
+        self, axes: Axes, members: Mapping[int, pd.DataFrame], x: str, y: str, look: str, logarithmic: bool
+    ) -> None:
+        """A line a group, through a column of the network (solid) or of the theory (dashed)."""
+        paths = [np.column_stack([group[x], _shown(group[y].to_numpy(), logarithmic)]) for group in members.values()]
+        predicted = look == "--"
+        colours = [self.theory(number) if predicted else self.colours[number] for number in members]
+        axes.add_collection(
+            LineCollection(paths, colors=colours, linestyles=look, linewidths=1.2 if predicted else 1.8)
+        )
+        axes.autoscale_view()
+
     def set_label(self, label: str) -> None:
         """Names the vertical axis, at the left of each row."""
         for axes in self.axes[:: self._shape[1]]:
@@ -201,7 +230,8 @@ class _Sheet:
                 bar.minorticks_off()
         elif not one:
             for colour, (_, group) in zip(self.colours, self.groups.iterrows(), strict=True):
-                name = ", ".join(f"{_symbol(str(key))} = {_value(value)}" for key, value in group.items())
+                names = (x if isinstance(x, str) else f"{_symbol(str(key))} = {_value(x)}" for key, x in group.items())
+                name = ", ".join(names)
                 last.plot([], [], color=colour, label=name)
         self._drawn.legend(loc="outside right upper")
 
