@@ -1,0 +1,117 @@
+"""Averaged forces of all replicas (`mfnet.flow.forecast`): sub-steps are taken side by side, each replica's own number."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from mfnet.ensemble.rows import PaddedRows
+from mfnet.ensemble.surrogate import Surrogates
+from mfnet.flow.forecast import BLOCK, SUB_STEPS, one_thread
+from mfnet.losses import MarginLoss
+
+
+class Forecast(NamedTuple):
+    """What the surrogates say of a step.
+
+    Attributes:
+        force: Time average φ̄ of each example's force.
+        margins: Margins at the end.
+        n_sub: Sub-steps of each replica, on the host; 0 where no force could change.
+    """
+
+    force: Float[Tensor, "R N"]
+    margins: Float[Tensor, "R N"]
+    n_sub: Int[Tensor, " R"]
+
+
+def forecast(
+    surrogate: Surrogates,
+    loss: MarginLoss,
+    margins: Float[Tensor, "R N"],
+    residual: Float[Tensor, "R N"],
+    dt: Float[Tensor, " R"],
+    resolution: float,
+) -> Forecast:
+    """Lets the margins move alone for the times ``dt`` of each replica: dm/dt = K̂φ/N + r; see the single one.
+
+    Args:
+        surrogate: The kernels K̂.
+        loss: The loss.
+        margins: Margins at the beginning.
+        residual: Velocity r that the surrogate has lately missed.
+        dt: Lengths of the steps, on the host.
+        resolution: Longest sub-step: change of a margin, in units of h, if all forces that may change changed by 1.
+    """
+    start, length = loss.force(margins), _column(dt, margins)
+    rows = PaddedRows(_open(surrogate, loss, margins, start, residual, length))
+    if rows.n == 0:
+        end = margins + length * (surrogate(start) + residual)
+        return Forecast(start, end, torch.zeros(len(dt), dtype=torch.long))
+    part = surrogate.rows(rows)
+    squares = part(torch.ones_like(part.kappa)).square().sum(dim=1).cpu().double()
+    jump = dt * (squares / rows.counts.clamp_min(1)).sqrt()
+    finite = jump.isfinite()  # not for the kernel of nodes that have overflowed: the step is too long
+    n_sub = (jump.where(finite, 0.0) / (resolution * loss.h)).ceil().clamp(*SUB_STEPS).long()
+
+    n_blocks = -(-n_sub // BLOCK)
+    per_block = -(-n_sub // n_blocks)
+    force, m = torch.zeros_like(start), margins.to(surrogate.kappa.dtype, copy=True)
+    for number in range(int(n_blocks.max())):
+        live = (n_blocks > number).nonzero().squeeze(1)
+        there = live.to(m.device)
+        few = Surrogates(*(values[there] for values in surrogate)) if len(live) < len(dt) else surrogate
+        m_live, r, length = m[there], residual[there], dt[live] / n_blocks[live]
+        block = _block(few, loss, m_live, r, length, per_block[live])
+        force[there] += block
+        m[there] = m_live + (few(block) + r).to(m.dtype).mul_(_column(length, m))
+    force /= _column(n_blocks, force)
+    end = margins + _column(dt, margins) * (surrogate(force) + residual)
+    end[~finite.to(end.device)] = torch.nan
+    return Forecast(force, end, (n_blocks * per_block).where(rows.counts > 0, 0))
+
+
+def _open(
+    surrogate: Surrogates, loss: MarginLoss, margins: Tensor, force: Tensor, residual: Tensor, dt: Tensor
+) -> Bool[Tensor, "R N"]:
+    """Examples so near to the margin h that their force may change within ``dt``."""
+    change = (surrogate(force) + residual).abs_().mul_(dt)
+    pushed = force != 0
+    sums = change.where(pushed, 0.0).sum(dim=1, keepdim=True) / pushed.sum(dim=1, keepdim=True).clamp_min(1)
+    return ~loss.force_is_constant(margins, change.add_(sums).mul_(2.0))
+
+
+def _block(
+    surrogate: Surrogates,
+    loss: MarginLoss,
+    margins: Tensor,
+    residual: Tensor,
+    dt: Float[Tensor, " R"],
+    n_sub: Int[Tensor, " R"],
+) -> Float[Tensor, "R N"]:
+    """Mean forces over ``n_sub`` sub-steps of the examples whose force may change; the others' are constant."""
+    force = loss.force(margins)
+    open_ = _open(surrogate, loss, margins, force, residual, _column(dt, residual))
+    rows = PaddedRows(open_)
+    if rows.n > 0:
+        part, constant = surrogate.rows(rows), surrogate.sums(force.masked_fill(open_, 0.0))
+        m, r = rows.take(margins), rows.take(residual).to(margins.dtype)
+        total = torch.zeros_like(m)
+        going = torch.arange(int(n_sub.max()))[:, None] < n_sub  # sub-step × replica
+        counted, lengths = (values.to(m)[..., None] for values in (going, going * (dt / n_sub)))
+        with one_thread():
+            for count, length in zip(counted, lengths, strict=True):
+                phi = loss.force(m)
+                total.addcmul_(phi, count)
+                sums = torch.baddbmm(constant, phi[:, None], part.features)
+                m.addcmul_(part.speed(phi, sums).add_(r), length)
+        rows.put(total / _column(n_sub, total), force)
+    return force.to(residual.dtype)
+
+
+def _column(values: Tensor, like: Tensor) -> Float[Tensor, "R 1"]:
+    """A number for each replica, from the host, to go with ``like`` (R, N)."""
+    return values.to(like.device, like.dtype)[:, None]
