@@ -1,85 +1,38 @@
-"""Flows of R replicas side by side: each has its own time, steps and end; the host controls, the device computes."""
+"""Flows of R replicas side by side: each has its own time, steps and end.
+
+A pass of the loop takes one step of every replica that is on its way. Replicas that have arrived or ended leave the batch.
+The host holds what controls the steps, and waits for the device a few times a pass, however many replicas there are.
+"""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, Generic, TypeVar
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from mfnet.activations import Activation
-from mfnet.ensemble import drive
 from mfnet.ensemble.drive import Nodes
+from mfnet.ensemble.problem import Problem, State, forecast_inputs
 from mfnet.ensemble.replicas import Batches, Replicas
 from mfnet.flow import StoppingRules, StopReason
 from mfnet.losses import MarginLoss
 from mfnet.processes import ALONE
 
-
-@dataclass(frozen=True)
-class Problem:
-    """What some replicas follow: the rescaled loss of each on its own examples (`mfnet.flow.Objective`).
-
-    Attributes:
-        activation: The activation.
-        margin_loss: The loss ℓ.
-        alpha: Scale α of each replica.
-        batches: The examples.
-        initial: The initial nodes.
-    """
-
-    activation: Activation
-    margin_loss: MarginLoss
-    alpha: Float[Tensor, " R"]
-    batches: Batches
-    initial: Nodes
-
-    def select(self, there: Int[Tensor, " r"]) -> Problem:
-        """The problem of some replicas."""
-        batches, initial = Batches(*(v[there] for v in self.batches)), Nodes(*(v[there] for v in self.initial))
-        return Problem(self.activation, self.margin_loss, self.alpha[there], batches, initial)
-
-    def margins(self, f: Float[Tensor, "R N"]) -> Float[Tensor, "R N"]:
-        """m = αyF from outputs."""
-        return (f - self.batches.f0).mul_(self.batches.y).mul_(self.alpha.to(f.dtype)[:, None])
-
-    def present_margins(self, nodes: Nodes) -> Float[Tensor, "R N"]:
-        """Margins of the nodes."""
-        return self.margins(drive.outputs(self.activation, nodes, self.batches.x))
-
-    def rates(self, nodes: Nodes, force: Float[Tensor, "R N"]) -> tuple[Tensor, Tensor]:
-        """Rates under the forces φ, and their number in each replica, on the host."""
-        return drive.rates(self.activation, nodes, self.batches.x, force * self.batches.y, self.alpha)
-
-    def rates_and_margins(self, nodes: Nodes, force: Float[Tensor, "R N"]) -> tuple[Tensor, Tensor, Tensor]:
-        """Rates under the forces φ, margins, and the number of forces."""
-        x, y, _ = self.batches
-        rates, f, counts = drive.rates_and_outputs(self.activation, nodes, x, force * y, self.alpha)
-        return rates, self.margins(f), counts
-
-    def displacement(self, nodes: Nodes) -> Float[Tensor, " R"]:
-        """|θ − θ₀| of each replica, as a root mean square over its nodes."""
-        return root_mean_square(Nodes(nodes.a - self.initial.a, nodes.w - self.initial.w))
+S = TypeVar("S", bound=State)
 
 
-def root_mean_square(nodes: Nodes) -> Float[Tensor, " R"]:
-    """Root mean square over the nodes of |(a, w)|, in float64."""
-    squares = nodes.a.square().sum(dim=1) + nodes.w.square().sum(dim=(1, 2))
-    return (squares.double() / nodes.a.shape[1]).sqrt()
-
-
-class EnsembleFlow(torch.optim.Optimizer):
+class EnsembleFlow(torch.optim.Optimizer, Generic[S]):
     """Integrates θ̇ = −M ∂L/∂θ of every replica, each until it has reached the observation or has ended.
 
     Args:
         replicas: The networks.
-        margin_loss: The loss ℓ.
+        loss: The loss ℓ.
         alpha: Scale α of each replica.
-        source: Gives the examples, fixed for the run.
+        source: Gives the examples, fixed for the run; called when the first step begins.
 
     Attributes:
         times: Mean-field time of each replica.
@@ -89,15 +42,13 @@ class EnsembleFlow(torch.optim.Optimizer):
         rules: When to stop.
     """
 
-    def __init__(
-        self,
-        replicas: Replicas,
-        margin_loss: MarginLoss,
-        alpha: Float[Tensor, " R"],
-        source: Callable[[], Batches],
-    ):
+    #: What a checkpoint's state is made into.
+    State: type[S]
+    _state: S | None = None
+
+    def __init__(self, replicas: Replicas, loss: MarginLoss, alpha: Float[Tensor, " R"], source: Callable[[], Batches]):
         super().__init__(replicas.parameters(), {})
-        self.replicas, self.margin_loss, self.alpha, self.source = replicas, margin_loss, alpha, source
+        self.replicas, self.loss, self.alpha, self.source = replicas, loss, alpha, source
         self.rules = StoppingRules()
         R = len(replicas)
         self.times, self.work = torch.zeros(R, dtype=torch.float64), torch.zeros(R, dtype=torch.float64)
@@ -105,8 +56,29 @@ class EnsembleFlow(torch.optim.Optimizer):
         self.stop_reasons: list[StopReason | None] = [None] * R
 
     @abstractmethod
-    def _advance_to(self, until: float, running: Int[Tensor, " r"]) -> None:
-        """Brings the replicas ``running`` (numbers on the host) to ``until``, or sets their stop reasons."""
+    def _begin(self) -> S:
+        """The state of the initial nodes, in tensors of its own."""
+
+    @abstractmethod
+    def _longest(self, running: Tensor, left: Float[Tensor, " r"], state: S, problem: Problem) -> Float[Tensor, " r"]:
+        """How long the next steps may be, where so much time is ``left`` to the observation; on the host."""
+
+    @abstractmethod
+    def _shortest(self, until: float) -> float:
+        """How long a step on the way to ``until`` must be."""
+
+    @abstractmethod
+    def _step(
+        self, running: Tensor, state: S, problem: Problem, dt: Float[Tensor, " r"]
+    ) -> tuple[S, Bool[Tensor, " r"]]:
+        """The states after steps of ``dt``, and which of them were taken; the others have not moved."""
+
+    @cached_property
+    def problem(self) -> Problem:
+        """What all replicas follow."""
+        replicas, batches = self.replicas, self.source()
+        alpha, initial = self.alpha.to(replicas.a.device), Nodes(replicas.a0, replicas.w0)
+        return Problem(replicas.activation, self.loss, alpha, batches, forecast_inputs(batches, self.loss), initial)
 
     @torch.no_grad()
     def step(self, closure: Any = None, *, until: float) -> None:  # type: ignore[override]  # a flow needs its end
@@ -116,9 +88,59 @@ class EnsembleFlow(torch.optim.Optimizer):
             closure: Ignored; the flow evaluates its own objective.
             until: The time to reach.
         """
-        running = torch.tensor([r for r, reason in enumerate(self.stop_reasons) if reason is None], dtype=torch.long)
-        if len(running) > 0:
-            self._advance_to(until, running)
+        running = torch.tensor([reason is None for reason in self.stop_reasons]).nonzero().squeeze(1)
+        if len(running) == 0:
+            return
+        if self._state is None:
+            self._state = self._begin()
+        self._advance_to(until, running, self._state)
+        self.replicas.a.copy_(self._state.a)
+        self.replicas.w.copy_(self._state.w)
+
+    def _advance_to(self, until: float, running: Int[Tensor, " r"], whole: S) -> None:
+        """Brings the replicas ``running``, whose numbers are on the host, to ``until``, or sets their stop reasons."""
+        device = self.replicas.a.device
+        there = running.to(device)
+        state, problem = whole.select(there), self.problem
+        if len(running) < len(self.replicas):
+            problem = problem.select(there)
+        while True:
+            left = until - self.times[running]
+            ended = self._ended(state.margins)
+            going = torch.tensor([reason is None for reason in ended]) & (left > 0.0)
+            n_steps = (left / self._longest(running, left, state, problem) - 1e-9).ceil()
+            dt = left / n_steps
+            for i, (r, too_short) in enumerate(
+                zip(running.tolist(), (dt < self._shortest(until)).tolist(), strict=True)
+            ):
+                if going[i] and too_short:
+                    going[i], ended[i] = False, StopReason.STEP_TOO_SMALL
+                self.stop_reasons[r] = ended[i]
+            if not bool(going.all()):
+                whole.put(there, state)
+                if not bool(going.any()):
+                    return
+                running, dt, n_steps, remaining = running[going], dt[going], n_steps[going], going.to(device)
+                there, state, problem = there[remaining], state.select(remaining), problem.select(remaining)
+            state, taken = self._step(running, state, problem, dt)
+            reached = (self.times[running] + dt).where(n_steps > 1.0, until)
+            self.times[running] = reached.where(taken, self.times[running])
+            self.steps[running] += taken.long()
+
+    def _ended(self, margins: Float[Tensor, "r N"]) -> list[StopReason | None]:
+        """Why replicas with these margins must stop, if they must."""
+        counts = torch.stack([(~margins.isfinite()).sum(dim=1), (margins >= self.loss.h).sum(dim=1)])
+        late = StopReason.WALL_TIME if self.rules.out_of_time(ALONE) else None
+        reasons: list[StopReason | None] = []
+        for lost, above in counts.T.tolist():
+            satisfied = above / margins.shape[1]
+            if lost:
+                reasons.append(StopReason.DIVERGED)
+            elif satisfied >= self.rules.satisfied:
+                reasons.append(StopReason.ALL_SATISFIED if satisfied == 1.0 else StopReason.ENOUGH_SATISFIED)
+            else:
+                reasons.append(late)
+        return reasons
 
     @property
     def t(self) -> float:
@@ -145,53 +167,34 @@ class EnsembleFlow(torch.optim.Optimizer):
             return StopReason.WALL_TIME
         return reasons.pop() if len(reasons) == 1 else StopReason.REPLICAS_ENDED
 
-    def problem(self) -> Problem:
-        """What all replicas follow."""
-        initial = Nodes(self.replicas.a0, self.replicas.w0)
-        alpha = self.alpha.to(self.replicas.a.device)
-        return Problem(self.replicas.activation, self.margin_loss, alpha, self.source(), initial)
-
     @torch.no_grad()
     def margins(self) -> Float[Tensor, "R N"]:
         """m = αyF of the training examples at the present nodes."""
-        return self.problem().present_margins(Nodes(self.replicas.a, self.replicas.w))
+        return self.problem.margins(Nodes(self.replicas.a, self.replicas.w))
 
     @torch.no_grad()
     def displacements(self) -> Float[Tensor, " R"]:
-        """|θ − θ₀| of each replica."""
-        return self.problem().displacement(Nodes(self.replicas.a, self.replicas.w))
-
-    def _ended(self, margins: Float[Tensor, "r N"]) -> list[StopReason | None]:
-        """Why replicas with these margins must stop, if they must."""
-        h, rules = self.margin_loss.h, self.rules
-        counts = torch.stack([(~margins.isfinite()).sum(dim=1), (margins >= h).sum(dim=1)])
-        late = StopReason.WALL_TIME if rules.out_of_time(ALONE) else None
-        reasons: list[StopReason | None] = []
-        for lost, above in counts.T.tolist():
-            satisfied = above / margins.shape[1]
-            if lost:
-                reasons.append(StopReason.DIVERGED)
-            elif satisfied >= rules.satisfied:
-                reasons.append(StopReason.ALL_SATISFIED if satisfied == 1.0 else StopReason.ENOUGH_SATISFIED)
-            else:
-                reasons.append(late)
-        return reasons
+        """|θ − θ₀| of each replica, as a root mean square over its nodes."""
+        return self.problem.displacement(Nodes(self.replicas.a, self.replicas.w))
 
     def state_dict(self) -> dict[str, Any]:
-        """Torch's state, and every replica's clock, counters and end; what only the wall time has ended goes on."""
+        """Torch's state, and every replica's; one that only the wall time has ended goes on."""
         reasons = [None if reason is StopReason.WALL_TIME else reason for reason in self.stop_reasons]
-        clock = {
+        replicas = {
             "times": self.times,
             "steps": self.steps,
             "work": self.work,
             "stop_reasons": [reason and str(reason) for reason in reasons],
+            "state": self._state and vars(self._state),
         }
-        return {**super().state_dict(), "clock": clock}
+        return {**super().state_dict(), "replicas": replicas}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restores what `state_dict` gave."""
-        state = dict(state_dict)
-        clock = state.pop("clock")
-        super().load_state_dict(state)
-        self.times, self.steps, self.work = (clock[name].cpu() for name in ("times", "steps", "work"))
-        self.stop_reasons = [reason and StopReason(reason) for reason in clock["stop_reasons"]]
+        saved = dict(state_dict)
+        own = saved.pop("replicas")
+        super().load_state_dict(saved)
+        self.times, self.steps, self.work = (own[name].cpu() for name in ("times", "steps", "work"))
+        self.stop_reasons = [reason and StopReason(reason) for reason in own["stop_reasons"]]
+        device, state = self.replicas.a.device, own["state"]
+        self._state = state and self.State(**{name: values.to(device) for name, values in state.items()})

@@ -10,22 +10,9 @@ from torch import Tensor
 
 from mfnet.activations import Activation
 from mfnet.ensemble.drive import Nodes
+from mfnet.ensemble.problem import Inputs
 from mfnet.ensemble.rows import PaddedRows
 from mfnet.flow.surrogate import normal_moments
-
-
-class Inputs(NamedTuple):
-    """What the surrogates need of the examples, in the type that forecasts are computed in.
-
-    Attributes:
-        x: Inputs.
-        y: Labels.
-        lengths: |x|²/d.
-    """
-
-    x: Float[Tensor, "R N d"]
-    y: Float[Tensor, "R N"]
-    lengths: Float[Tensor, "R N"]
 
 
 class Surrogates(NamedTuple):
