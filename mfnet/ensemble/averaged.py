@@ -64,7 +64,7 @@ class Control(NamedTuple):
 class EnsembleAveraged(EnsembleFlow[AveragedState]):
     """`mfnet.flow.Averaged` of every replica, its arguments, and its steps but for rounding."""
 
-    State = AveragedState
+    state_type = AveragedState
 
     def __init__(
         self,
@@ -105,7 +105,7 @@ class EnsembleAveraged(EnsembleFlow[AveragedState]):
         nodes = drive.Nodes(replicas.a.clone(), replicas.w.clone())
         force = self.loss.force(problem.margins(nodes))
         rates, margins, counts = problem.rates_and_margins(nodes, force)
-        self.work += 2.0 + counts / force.shape[1]
+        self.work += 2.0 + counts.double() / force.shape[1]
         nothing = torch.zeros(len(force), dtype=torch.float64, device=force.device)
         past = (torch.zeros_like(margins), rates, torch.zeros_like(rates), nothing, nothing.clone())
         return AveragedState(*nodes, margins, force, *past)
@@ -139,7 +139,7 @@ class EnsembleAveraged(EnsembleFlow[AveragedState]):
             return state.rates
         anew = (new > forced).to(force.device)[:, None]
         rates, counts = problem.rates(state.nodes, force.where(anew, change))
-        self.work[running] += 2.0 * counts / force.shape[1]
+        self.work[running] += 2.0 * counts.double() / force.shape[1]
         return rates + state.rates.masked_fill(anew[..., None], 0.0)
 
     def _step(
@@ -155,7 +155,7 @@ class EnsembleAveraged(EnsembleFlow[AveragedState]):
         expected = self._expected_change(running, state, force, dt)
         nodes = drive.moved(activation, state.nodes, torch.add(start, expected, alpha=0.5), length)
         rates, margins, counts = problem.rates_and_margins(nodes, force)
-        self.work[running] += 1.0 + counts / force.shape[1]
+        self.work[running] += 1.0 + counts.double() / force.shape[1]
         change = rates - start
         moved = torch.maximum(
             *(root_mean_square(drive.velocity(activation, nodes, part)) for part in (change, change - expected))

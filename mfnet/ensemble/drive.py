@@ -17,8 +17,8 @@ from mfnet.activations import Activation
 from mfnet.ensemble.rows import PaddedRows
 from mfnet.flow.motion import rotate
 
-#: Elements of the largest temporary of a pass over the examples, replicas × nodes × rows of a tile, by kind of device. On
-#: a CPU it stays in the cache with what a pass reads and writes (measured: four times more costs 15 %).
+#: Elements of the largest temporary of a pass over the examples, replicas × nodes × rows of a tile, by kind of device.
+#: On a CPU it stays in the cache with what a pass reads and writes (measured: four times more costs 15 %).
 TILE_ELEMENTS = {"cpu": 2**18, "cuda": 2**26}
 
 

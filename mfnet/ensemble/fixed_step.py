@@ -20,7 +20,7 @@ from mfnet.losses import MarginLoss
 class EnsembleFixedStep(EnsembleFlow[State]):
     """`mfnet.flow.FixedStepFlow` of every replica."""
 
-    State = State
+    state_type = State
 
     def __init__(
         self,

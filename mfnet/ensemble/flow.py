@@ -1,7 +1,7 @@
 """Flows of R replicas side by side: each has its own time, steps and end.
 
-A pass of the loop takes one step of every replica that is on its way. Replicas that have arrived or ended leave the batch.
-The host holds what controls the steps, and waits for the device a few times a pass, however many replicas there are.
+A pass of the loop takes one step of every replica that is on its way. Replicas that have arrived or ended leave the
+batch. The host holds what controls the steps, and waits for the device a few times a pass, however many there are.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class EnsembleFlow(torch.optim.Optimizer, Generic[S]):
     """
 
     #: What a checkpoint's state is made into.
-    State: type[S]
+    state_type: type[S]
     _state: S | None = None
 
     def __init__(self, replicas: Replicas, loss: MarginLoss, alpha: Float[Tensor, " R"], source: Callable[[], Batches]):
@@ -110,12 +110,10 @@ class EnsembleFlow(torch.optim.Optimizer, Generic[S]):
             going = torch.tensor([reason is None for reason in ended]) & (left > 0.0)
             n_steps = (left / self._longest(running, left, state, problem) - 1e-9).ceil()
             dt = left / n_steps
-            for i, (r, too_short) in enumerate(
-                zip(running.tolist(), (dt < self._shortest(until)).tolist(), strict=True)
-            ):
-                if going[i] and too_short:
-                    going[i], ended[i] = False, StopReason.STEP_TOO_SMALL
-                self.stop_reasons[r] = ended[i]
+            too_short = going & (dt < self._shortest(until))
+            going &= ~too_short
+            for r, reason, short in zip(running.tolist(), ended, too_short.tolist(), strict=True):
+                self.stop_reasons[r] = StopReason.STEP_TOO_SMALL if short else reason
             if not bool(going.all()):
                 whole.put(there, state)
                 if not bool(going.any()):
@@ -197,4 +195,4 @@ class EnsembleFlow(torch.optim.Optimizer, Generic[S]):
         self.times, self.steps, self.work = (own[name].cpu() for name in ("times", "steps", "work"))
         self.stop_reasons = [reason and StopReason(reason) for reason in own["stop_reasons"]]
         device, state = self.replicas.a.device, own["state"]
-        self._state = state and self.State(**{name: values.to(device) for name, values in state.items()})
+        self._state = state and self.state_type(**{name: values.to(device) for name, values in state.items()})

@@ -1,4 +1,4 @@
-"""Averaged forces of all replicas (`mfnet.flow.forecast`): sub-steps are taken side by side, each replica's own number."""
+"""Averaged forces of all replicas (`mfnet.flow.forecast`): each takes its own number of sub-steps, side by side."""
 
 from __future__ import annotations
 
