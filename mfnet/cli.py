@@ -13,6 +13,7 @@ import os
 import pkgutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from mfnet.network import MeanFieldNetwork
 
 CONFIG_MODULE, CONFIG_NAME = "mfnet.conf", "train"
+
+_ONE_RUN = "speaks of one run; use replicas=1, or leave it out"
 
 _NODES_TOGETHER = "needs all nodes in one process; use trainer.divide=rows, or leave it out"
 
@@ -212,21 +215,22 @@ def _check_targets(config: Any, groups: Iterable[str], prefix: str = "") -> None
 def _check_theories(config: Mapping[str, Any], command: str) -> None:
     """Checks that every theory that is laid over the run can be made of its settings, and its nodes are together."""
     divided = command == "train" and config["trainer"]["devices"] > 1 and config["trainer"]["divide"] == "nodes"
+    refused = _ONE_RUN if command == "train" and config["replicas"] > 1 else _NODES_TOGETHER if divided else None
     found = {"theory": config["theory"]}
     if command == "train":
         callbacks = {name: entry for name, entry in config["callbacks"].items() if isinstance(entry, dict)}
         found |= {f"callbacks.{name}.theory": entry["theory"] for name, entry in callbacks.items() if "theory" in entry}
         for name, entry in callbacks.items():
-            if divided and str(entry.get("_target_")).endswith(".KernelLog"):
-                raise InvalidSettingError(f"callbacks.{name}", "KernelLog", _NODES_TOGETHER)
+            if refused and str(entry.get("_target_")).endswith(".KernelLog"):
+                raise InvalidSettingError(f"callbacks.{name}", "KernelLog", refused)
     for key, group in found.items():
         try:
             theory = instantiate(group)
         except InstantiationException as error:
             cause = error.__cause__ or error
             raise InvalidSettingError(f"{key}._target_", group["_target_"], str(cause)) from None
-        if divided and getattr(theory, "needs_draw", False):
-            raise InvalidSettingError(f"{key}._target_", group["_target_"], _NODES_TOGETHER)
+        if refused and getattr(theory, "needs_draw", False):
+            raise InvalidSettingError(f"{key}._target_", group["_target_"], refused)
 
 
 def _check_devices(config: Mapping[str, Any], *, multirun: bool) -> None:
@@ -286,9 +290,11 @@ def _train(config: DictConfig) -> None:
 
     import __main__
     from mfnet.checkpoint import read_checkpoint
+    from mfnet.data import ReplicatedData
+    from mfnet.ensemble import ENSEMBLE_FLOWS
     from mfnet.losses import margin_loss
     from mfnet.processes import ALONE, Processes
-    from mfnet.training import MeanFieldModule, TrainerOptions, run
+    from mfnet.training import EnsembleModule, MeanFieldModule, ObservedModule, ReplicaLog, TrainerOptions, run
     from mfnet.training.summary import report
 
     plain = _resolve(config)
@@ -305,24 +311,35 @@ def _train(config: DictConfig) -> None:
     precision = options.pop("precision")
     if precision == "auto":  # F is a small difference of outputs when alpha is large
         precision = "float64" if config.alpha >= 100.0 else "float32"
-    network = _network(
-        config,
-        dtype=torch.float64 if precision == "float64" else torch.float32,
-        precision="full" if precision in ("float32", "float64") else precision,
-        processes=processes,
-    )
+    of_network = {
+        "dtype": torch.float64 if precision == "float64" else torch.float32,
+        "precision": "full" if precision in ("float32", "float64") else precision,
+        "processes": processes,
+    }
     if "dt" in config.flow:
         dt = config.flow.dt if config.flow.dt is not None else unit / 100.0
         flow, steps = instantiate(config.flow, dt=dt), f"steps of {dt:g}"
     else:
         flow, steps = instantiate(config.flow), "steps"
-    rules = instantiate(config.stop)
-    module = MeanFieldModule(network, margin_loss(config.loss.name, config.h), config.alpha, flow, rules)
-    data = instantiate(config.data, schedule=schedule)
+    rules, loss = instantiate(config.stop), margin_loss(config.loss.name, config.h)
     callbacks = list(instantiate(config.callbacks).values())
+    module: ObservedModule
+    if config.replicas > 1:
+        seeds = range(config.seed, config.seed + config.replicas)
+        each = [_with_seed(config, seed) for seed in seeds]
+        networks = [_network(replica, **of_network) for replica in each]
+        alpha = torch.full((len(seeds),), config.alpha, dtype=torch.float64)
+        flows = partial(ENSEMBLE_FLOWS[flow.func], **flow.keywords)
+        module = EnsembleModule(networks, loss, alpha, flows, seeds, rules)
+        data = ReplicatedData([instantiate(replica.data, schedule=schedule) for replica in each])
+        callbacks.append(ReplicaLog())
+    else:
+        module = MeanFieldModule(_network(config, **of_network), loss, config.alpha, flow, rules)
+        data = instantiate(config.data, schedule=schedule)
 
     if processes.rank == 0:
         among = f", {divide} divided among {devices} processes" if devices > 1 else ""
+        among += f", {config.replicas} replicas" if config.replicas > 1 else ""
         print(
             f"M={config.M} N={config.N} d={config.d} alpha={config.alpha:g} h={config.h:g} seed={config.seed}: "
             f"{flow.func.__name__} {steps} to t = {schedule[-1]:g}, {precision}{among}\n"
@@ -378,6 +395,13 @@ def _network(config: DictConfig, **options: Any) -> MeanFieldNetwork:
     source = generator(config.seed, "network")
     scales = {"a_std": config.network.a_std, "w_std": config.network.w_std}
     return MeanFieldNetwork(config.M, config.d, config.network.activation, generator=source, **scales, **options)
+
+
+def _with_seed(config: DictConfig, seed: int) -> DictConfig:
+    """``config`` as a run of its own would have it."""
+    replica = config.copy()
+    replica.seed = seed
+    return replica
 
 
 def _draw(config: DictConfig) -> Draw:

@@ -20,7 +20,7 @@ ROOMS = [
     ("network", "observables", "checkpoint", "tangent_kernel"),
     ("drive",),
     ("flow", "data"),
-    ("figures",),
+    ("ensemble", "figures"),
     ("training",),
     ("claims",),
     ("cli",),

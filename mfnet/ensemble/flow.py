@@ -168,6 +168,8 @@ class EnsembleFlow(torch.optim.Optimizer, Generic[S]):
     @torch.no_grad()
     def margins(self) -> Float[Tensor, "R N"]:
         """m = αyF of the training examples at the present nodes."""
+        if self._state is not None:
+            return self._state.margins
         return self.problem.margins(Nodes(self.replicas.a, self.replicas.w))
 
     @torch.no_grad()

@@ -35,8 +35,11 @@ def draw(directory: RunDirectory) -> Path:
                     shown = np.where(values > 0.0, values, np.nan)
                     label = f"{series.label} {series.symbol}" if side == "network" else None
                     axes.plot(history["t"], shown, **look, color=colour, label=label)
+            style.spread(axes, history, series.name, colour)
         for side, line in lines.items():
             axes.plot([], [], linestyle=line, color=style.GUIDE, label=side.replace("_", " "))
+        if f"{TEST_ERROR.name}_network_std" in history:
+            axes.fill_between([], [], color=style.GUIDE, alpha=0.25, linewidth=0, label=r"network $\pm$ std (replicas)")
         axes.set_yscale("log")
         axes.set_ylim(top=1.3)
         axes.set_ylabel("fraction of examples")

@@ -55,6 +55,7 @@ def _clock(axes: Axes, history: Arrays) -> None:
     """γ(t): linear at first, then logarithmic with slope ¼ in the rich regime."""
     t, gamma = history["t"], history["gamma_network"]
     axes.plot(t, gamma, "o", color=style.NETWORK, markerfacecolor="none", label="network")
+    style.spread(axes, history, "gamma", style.NETWORK, r"network $\pm$ std (replicas)")
     axes.set_ylabel(r"$\gamma$")
     if "gamma_theory" in history:
         theory = history["gamma_theory"]

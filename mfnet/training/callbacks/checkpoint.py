@@ -12,7 +12,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
 from mfnet.checkpoint import contents
-from mfnet.training.module import MeanFieldModule
+from mfnet.training.observed_module import ObservedModule
 
 
 class LastCheckpoint(Checkpoint):
@@ -29,7 +29,7 @@ class LastCheckpoint(Checkpoint):
         self.path, self.config, self.overrides, self.every = path, config, overrides, every
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: object) -> None:
-        assert isinstance(pl_module, MeanFieldModule)
+        assert isinstance(pl_module, ObservedModule)
         if trainer.global_step % self.every == 0 or pl_module.stop_reason is not None:
             temporary = self.path.with_suffix(".part")
             trainer.save_checkpoint(temporary)  # by every process: what is divided is gathered; the first one writes
@@ -37,7 +37,7 @@ class LastCheckpoint(Checkpoint):
                 os.replace(temporary, self.path)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        assert isinstance(pl_module, MeanFieldModule)
+        assert isinstance(pl_module, ObservedModule)
         k = trainer.global_step
         times = np.append(trainer.datamodule.schedule[:k], pl_module.flow.t)  # type: ignore[attr-defined]  # set by fit
         reason = str(pl_module.stop_reason) if pl_module.stop_reason else None

@@ -9,14 +9,14 @@ from lightning.pytorch.callbacks import TQDMProgressBar
 
 from mfnet.series import GAMMA, UNSATISFIED
 from mfnet.training.callbacks.theory_overlay import overlays
-from mfnet.training.module import MeanFieldModule
+from mfnet.training.observed_module import ObservedModule
 
 
 class RunProgress(TQDMProgressBar):
     """Shows t, the unsatisfied fraction and γ against theory, once an observation."""
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
-        assert isinstance(pl_module, MeanFieldModule)
+        assert isinstance(pl_module, ObservedModule)
         observation = pl_module.observation
         gamma = f"{observation.series[GAMMA.name]:.4g}"
         for overlay in overlays(trainer):
