@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from typing import Any, Generic, TypeVar
 
@@ -19,10 +20,15 @@ from mfnet.ensemble.drive import Nodes
 from mfnet.ensemble.problem import Problem, State, forecast_inputs
 from mfnet.ensemble.replicas import Batches, Replicas
 from mfnet.flow import StoppingRules, StopReason
+from mfnet.flow.forecast import one_thread
 from mfnet.losses import MarginLoss
 from mfnet.processes import ALONE
 
 S = TypeVar("S", bound=State)
+
+#: Multiplications of a pass over all examples of all replicas, at most, that one thread of a CPU does alone: its
+#: operations are too small to share (measured on two cores that others use too: two threads take ten times longer).
+ONE_THREAD = 2**28
 
 
 class EnsembleFlow(torch.optim.Optimizer, Generic[S]):
@@ -91,9 +97,10 @@ class EnsembleFlow(torch.optim.Optimizer, Generic[S]):
         running = torch.tensor([reason is None for reason in self.stop_reasons]).nonzero().squeeze(1)
         if len(running) == 0:
             return
-        if self._state is None:
-            self._state = self._begin()
-        self._advance_to(until, running, self._state)
+        with self.threads():
+            if self._state is None:
+                self._state = self._begin()
+            self._advance_to(until, running, self._state)
         self.replicas.a.copy_(self._state.a)
         self.replicas.w.copy_(self._state.w)
 
@@ -139,6 +146,11 @@ class EnsembleFlow(torch.optim.Optimizer, Generic[S]):
             else:
                 reasons.append(late)
         return reasons
+
+    def threads(self) -> AbstractContextManager[None]:
+        """Inside, as many threads as the size of the problem is worth."""
+        (R, M, d), N = self.replicas.w.shape, self.problem.batches.x.shape[1]
+        return one_thread() if self.replicas.w.is_cpu and R * M * N * d <= ONE_THREAD else nullcontext()
 
     @property
     def t(self) -> float:

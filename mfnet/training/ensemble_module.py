@@ -113,7 +113,8 @@ class EnsembleModule(ObservedModule):
     def observe(self, k: int, t: float, moving: Bool[Tensor, " R"]) -> EnsembleObservation:
         """What is reported of the replicas, looking anew at those that are ``moving``; what is not finite ends one."""
         flow, network, margins = self.flow, self.network, self.flow.margins()
-        new = self._series(moving.nonzero().squeeze(1).to(self.device), margins)
+        with flow.threads():
+            new = self._series(moving.nonzero().squeeze(1).to(self.device), margins)
         if isinstance(flow, EnsembleAveraged):
             new |= {MEAN_FORCE: flow.mean_force[moving], SLIDING: flow.sliding[moving]}
         finite = torch.stack(list(new.values())).isfinite().all(dim=0)
