@@ -23,8 +23,9 @@ def draw(directory: RunDirectory) -> Path:
     path = directory.figures / "fig1.png"
     with style.figure(path, 10.0, 7.6) as figure:
         panels = figure.subplots(2, 2).ravel()
-        _nodes(panels[0], nodes, "a", r"$a_i$")
-        _nodes(panels[1], nodes, "w_par", r"$w^\parallel_i$")
+        whose = "first replica" if "gamma_network_std" in history else "network"
+        _nodes(panels[0], nodes, "a", r"$a_i$", whose)
+        _nodes(panels[1], nodes, "w_par", r"$w^\parallel_i$", whose)
         _clock(panels[2], history)
         _satisfaction(panels[3], examples)
         for axes, letter in zip(panels, "abcd", strict=True):
@@ -36,7 +37,7 @@ def draw(directory: RunDirectory) -> Path:
     return path
 
 
-def _nodes(axes: Axes, nodes: Arrays, name: str, label: str) -> None:
+def _nodes(axes: Axes, nodes: Arrays, name: str, label: str, whose: str) -> None:
     """Trajectories of single nodes: circles, with the theory's hyperbolas as lines."""
     colours = color_sequences["tab10"]
     for i, values in enumerate(nodes[name].T):
@@ -44,7 +45,7 @@ def _nodes(axes: Axes, nodes: Arrays, name: str, label: str) -> None:
         axes.plot(nodes["t"], values, "o", color=colour, markerfacecolor="none")
         if f"{name}_theory" in nodes:
             axes.plot(nodes["t"], nodes[f"{name}_theory"][:, i], color=colour)
-    axes.plot([], [], "o", color=style.GUIDE, markerfacecolor="none", label="network")
+    axes.plot([], [], "o", color=style.GUIDE, markerfacecolor="none", label=whose)
     if f"{name}_theory" in nodes:
         axes.plot([], [], color=style.GUIDE, label="theory")
     axes.set_ylabel(label)
