@@ -10,21 +10,19 @@ from abc import abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mfnet.ensemble.drive import Nodes
-from mfnet.ensemble.problem import Problem, State, forecast_inputs
+from mfnet.ensemble.problem import Problem, S, forecast_inputs
 from mfnet.ensemble.replicas import Batches, Replicas
 from mfnet.flow import StoppingRules, StopReason
 from mfnet.flow.forecast import one_thread
 from mfnet.losses import MarginLoss
 from mfnet.processes import ALONE
-
-S = TypeVar("S", bound=State)
 
 #: Multiplications of a pass over all examples of all replicas, at most, that one thread of a CPU does alone: its
 #: operations are too small to share (measured on two cores that others use too: two threads take ten times longer).

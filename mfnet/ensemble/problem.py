@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple, Self
+from typing import NamedTuple, TypeVar
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -13,6 +13,9 @@ from mfnet.ensemble import drive
 from mfnet.ensemble.drive import Nodes
 from mfnet.ensemble.replicas import Batches
 from mfnet.losses import MarginLoss
+
+#: Where replicas are, with what their flow remembers.
+S = TypeVar("S", bound="State")
 
 
 class Inputs(NamedTuple):
@@ -57,8 +60,8 @@ class Problem:
     inputs: Inputs
     initial: Nodes
 
-    def select(self, there: Int[Tensor, " r"]) -> Problem:
-        """The problem of some replicas."""
+    def select(self, there: Tensor) -> Problem:
+        """The problem of some replicas, by their numbers or a mask."""
         batches, inputs, initial = (
             type(group)(*(values[there] for values in group)) for group in (self.batches, self.inputs, self.initial)
         )
@@ -112,16 +115,16 @@ class State:
         """The nodes."""
         return Nodes(self.a, self.w)
 
-    def select(self, there: Int[Tensor, " r"]) -> Self:
-        """The state of some replicas."""
+    def select(self: S, there: Tensor) -> S:
+        """The state of some replicas, by their numbers or a mask."""
         return type(self)(**{name: values[there] for name, values in vars(self).items()})
 
-    def put(self, there: Int[Tensor, " r"], some: Self) -> None:
+    def put(self: S, there: Tensor, some: S) -> None:
         """Writes the state of some replicas."""
         for name, values in vars(some).items():
             getattr(self, name)[there] = values
 
-    def where(self, mask: Bool[Tensor, " R"], other: Self) -> Self:
+    def where(self: S, mask: Bool[Tensor, " R"], other: S) -> S:
         """This state where the mask says so, the other elsewhere."""
         return type(self)(
             **{
