@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
+import torch
+
+from mfnet.checkpoint import read_checkpoint
+from mfnet.data import ReplicatedData, SphericalData
+from mfnet.ensemble import EnsembleAveraged
+from mfnet.flow import StoppingRules
+from mfnet.losses import Hinge
+from mfnet.network import MeanFieldNetwork
+from mfnet.run_directory import RunDirectory
+from mfnet.seeding import generator
+from mfnet.training import EnsembleModule, ExampleLog, NodeLog, ReplicaLog, TrainerOptions, run
 
 SETTINGS = [
     "M=40",
@@ -126,30 +134,35 @@ def test_tensorboard_shows_the_measured_band_beside_the_predicted_one(ensemble):
     assert {path.name for path in (ensemble[0] / "figures").iterdir()} == {"fig1.png", "errors.png"}
 
 
-def test_an_ensemble_that_is_killed_goes_on_to_the_same_files(tmp_path):
-    """SIGKILL when a replica has ended and others have not."""
-    settings = [*SETTINGS, "replicas=4", "flow.rtol=0.003", "schedule.per_decade=60", "schedule.t_min=30"]
-    mfnet("train", *settings, "hydra.run.dir=whole", cwd=tmp_path)
-    ends = sorted(summary(tmp_path / "whole")["t_ends"])
-    rows = columns(tmp_path / "whole")
-    enough = int(np.searchsorted(rows["t"], ends[0])) + 1
-    assert enough < len(rows["t"]) - 1
-    command = [sys.executable, "-m", "mfnet", "train", *settings, "hydra.run.dir=cut"]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    log, deadline = tmp_path / "cut" / "history.csv", time.monotonic() + 120.0
-    while not (log.exists() and len(columns(tmp_path / "cut")["t"]) >= enough):
-        assert process.poll() is None, "the run ended before it could be killed"
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    assert not (tmp_path / "cut" / "summary.json").exists()
-    mfnet("train", "ckpt=cut/checkpoints/last.ckpt", cwd=tmp_path)
-    assert log.read_bytes() == (tmp_path / "whole" / "history.csv").read_bytes()
+def train(path, times, checkpoint=None):
+    """An ensemble of four, observed at these times."""
+    seeds = range(4)
+    networks = [MeanFieldNetwork(20, 10, generator=generator(seed, "network")) for seed in seeds]
+    data = ReplicatedData([SphericalData(100, 200, 10, seed, times) for seed in seeds])
+    rules = StoppingRules(stationary=0.05)
+    alpha = torch.ones(4, dtype=torch.float64)
+    module = EnsembleModule(networks, Hinge(), alpha, EnsembleAveraged, seeds, rules)
+    options = TrainerOptions(accelerator="cpu", tensorboard=False)
+    callbacks = [NodeLog(), ExampleLog(), ReplicaLog()]
+    run(module, data, callbacks, RunDirectory(path), {}, [], options, checkpoint)
+    return module
+
+
+def test_an_ensemble_that_is_cut_goes_on_to_the_same_files(tmp_path):
+    """Cut where some replicas have ended and others have not."""
+    times = np.concatenate([[0.0], np.geomspace(1.0, 100.0, 30)])
+    ends = train(tmp_path / "whole", times).flow.times
+    cut = int(np.searchsorted(times, float(ends.median()))) + 1
+    assert float(ends.min()) < times[cut - 1] < float(ends.max())
+    assert cut < len(columns(tmp_path / "whole")["t"])
+    train(tmp_path / "cut", times[:cut])
+    checkpoint = read_checkpoint(tmp_path / "cut" / "checkpoints" / "last.ckpt")
+    train(tmp_path / "cut", checkpoint.extend(times), checkpoint)
+    assert (tmp_path / "cut" / "history.csv").read_bytes() == (tmp_path / "whole" / "history.csv").read_bytes()
     for name in ("nodes.npz", "examples.npz", "replicas.npz"):
         ours, theirs = (np.load(tmp_path / run / name) for run in ("cut", "whole"))
         assert all(np.array_equal(ours[key], theirs[key]) for key in theirs)
-    for key in ("steps", "drive_evaluations", "stop_reasons", "t_ends", "final"):
+    for key in ("steps", "drive_evaluations", "stop_reason", "stop_reasons", "t_ends", "final"):
         assert summary(tmp_path / "cut")[key] == summary(tmp_path / "whole")[key]
 
 

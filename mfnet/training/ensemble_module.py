@@ -80,7 +80,10 @@ class EnsembleModule(ObservedModule):
         self.train_batches = self._batches([task.train for task in tasks])
         self.test_batches = self._batches([task.test for task in tasks])
         self.directions = torch.stack([task.direction for task in tasks]).to(self.device, self.network.w.dtype)
+        seen, self._values = self._values, {}
         self.observation = self.observe(0, 0.0, torch.ones(len(tasks), dtype=torch.bool))
+        if seen:  # the run goes on from a checkpoint
+            self._values = seen
 
     def _batches(self, examples: Sequence[Examples]) -> Batches:
         x, y = (torch.stack(part).to(self.device, self.network.w.dtype) for part in zip(*examples, strict=True))
