@@ -47,69 +47,89 @@ def forecast(
         resolution: Longest sub-step: change of a margin, in units of h, if all forces that may change changed by 1.
     """
     start, length = loss.force(margins), _column(dt, margins)
-    rows = PaddedRows(_open(surrogate, loss, margins, start, residual, length))
-    if rows.n == 0:
+    seen = _look(surrogate, loss, margins, start, residual, length)
+    counts = seen.rows.counts
+    if seen.rows.n == 0:
         end = margins + length * (surrogate(start) + residual)
         return Forecast(start, end, torch.zeros(len(dt), dtype=torch.long))
-    part = surrogate.rows(rows)
-    squares = part(torch.ones_like(part.kappa)).square().sum(dim=1).cpu().double()
-    jump = dt * (squares / rows.counts.clamp_min(1)).sqrt()
+    squares = seen.part(torch.ones_like(seen.part.kappa)).square().sum(dim=1).cpu().double()
+    jump = dt * (squares / counts.clamp_min(1)).sqrt()
     finite = jump.isfinite()  # not for the kernel of nodes that have overflowed: the step is too long
     n_sub = (jump.where(finite, 0.0) / (resolution * loss.h)).ceil().clamp(*SUB_STEPS).long()
 
     n_blocks = -(-n_sub // BLOCK)
     per_block = -(-n_sub // n_blocks)
-    force, m = torch.zeros_like(start), margins.to(surrogate.kappa.dtype, copy=True)
-    for number in range(int(n_blocks.max())):
-        live = (n_blocks > number).nonzero().squeeze(1)
-        there = live.to(m.device)
-        few = Surrogates(*(values[there] for values in surrogate)) if len(live) < len(dt) else surrogate
-        m_live, r, length = m[there], residual[there], dt[live] / n_blocks[live]
-        block = _block(few, loss, m_live, r, length, per_block[live])
-        force[there] += block
-        m[there] = m_live + (few(block) + r).to(m.dtype).mul_(_column(length, m))
-    force /= _column(n_blocks, force)
-    end = margins + _column(dt, margins) * (surrogate(force) + residual)
-    end[~finite.to(end.device)] = torch.nan
-    return Forecast(force, end, (n_blocks * per_block).where(rows.counts > 0, 0))
+    m = margins.to(surrogate.kappa.dtype)
+    if int(n_blocks.max()) == 1:
+        if m is not margins:  # rounded, some may be on the other side
+            seen = _look(surrogate, loss, m, loss.force(m), residual, length)
+        force = _mean_force(surrogate, loss, m, residual, dt, per_block, seen).to(start.dtype)
+    else:
+        force, m = torch.zeros_like(start), m.clone()
+        for number in range(int(n_blocks.max())):
+            live = (n_blocks > number).nonzero().squeeze(1)
+            there = live.to(m.device)
+            few = Surrogates(*(values[there] for values in surrogate))
+            now, r, dt_block = m[there], residual[there], dt[live] / n_blocks[live]
+            seen = _look(few, loss, now, loss.force(now), r, _column(dt_block, r))
+            block = _mean_force(few, loss, now, r, dt_block, per_block[live], seen).to(start.dtype)
+            force[there] += block
+            m[there] = now + (few(block) + r).to(m.dtype).mul_(_column(dt_block, m))
+        force /= _column(n_blocks, force)
+    end = margins + length * (surrogate(force) + residual)
+    if not bool(finite.all()):
+        end[~finite.to(end.device)] = torch.nan
+    return Forecast(force, end, (n_blocks * per_block).where(counts > 0, 0))
 
 
-def _open(
+class _Seen(NamedTuple):
+    """The forces of some margins, which of them may change, and the surrogates of those."""
+
+    force: Tensor
+    open: Bool[Tensor, "R N"]
+    rows: PaddedRows
+    part: Surrogates
+
+
+def _look(
     surrogate: Surrogates, loss: MarginLoss, margins: Tensor, force: Tensor, residual: Tensor, dt: Tensor
-) -> Bool[Tensor, "R N"]:
-    """Examples so near to the margin h that their force may change within ``dt``."""
+) -> _Seen:
+    """Finds the examples that are so near to the margin h that their force may change within ``dt``."""
     change = (surrogate(force) + residual).abs_().mul_(dt)
     pushed = force != 0
     sums = change.where(pushed, 0.0).sum(dim=1, keepdim=True) / pushed.sum(dim=1, keepdim=True).clamp_min(1)
-    return ~loss.force_is_constant(margins, change.add_(sums).mul_(2.0))
+    open_ = ~loss.force_is_constant(margins, change.add_(sums).mul_(2.0))
+    rows = PaddedRows(open_)
+    return _Seen(force, open_, rows, surrogate.rows(rows))
 
 
-def _block(
+def _mean_force(
     surrogate: Surrogates,
     loss: MarginLoss,
     margins: Tensor,
     residual: Tensor,
     dt: Float[Tensor, " R"],
     n_sub: Int[Tensor, " R"],
-) -> Float[Tensor, "R N"]:
+    seen: _Seen,
+) -> Tensor:
     """Mean forces over ``n_sub`` sub-steps of the examples whose force may change; the others' are constant."""
-    force = loss.force(margins)
-    open_ = _open(surrogate, loss, margins, force, residual, _column(dt, residual))
-    rows = PaddedRows(open_)
-    if rows.n > 0:
-        part, constant = surrogate.rows(rows), surrogate.sums(force.masked_fill(open_, 0.0))
-        m, r = rows.take(margins), rows.take(residual).to(margins.dtype)
-        total = torch.zeros_like(m)
-        going = torch.arange(int(n_sub.max()))[:, None] < n_sub  # sub-step × replica
-        counted, lengths = (values.to(m)[..., None] for values in (going, going * (dt / n_sub)))
-        with one_thread():
-            for count, length in zip(counted, lengths, strict=True):
-                phi = loss.force(m)
-                total.addcmul_(phi, count)
-                sums = torch.baddbmm(constant, phi[:, None], part.features)
-                m.addcmul_(part.speed(phi, sums).add_(r), length)
-        rows.put(total / _column(n_sub, total), force)
-    return force.to(residual.dtype)
+    force, open_, rows, part = seen
+    if rows.n == 0:
+        return force
+    constant = surrogate.sums(force.masked_fill(open_, 0.0))
+    m, r = rows.take(margins), rows.take(residual).to(margins.dtype)
+    total = torch.zeros_like(m)
+    going = torch.arange(int(n_sub.max()))[:, None] < n_sub  # sub-step × replica
+    counted, lengths = (values.to(m)[..., None] for values in (going, going * (dt / n_sub)))
+    with one_thread():
+        for count, length in zip(counted, lengths, strict=True):
+            phi = loss.force(m)
+            total.addcmul_(phi, count)
+            sums = torch.baddbmm(constant, phi[:, None], part.features)
+            m.addcmul_(part.speed(phi, sums).add_(r), length)
+    mean = force.clone()
+    rows.put(total.div_(_column(n_sub, total)), mean)
+    return mean
 
 
 def _column(values: Tensor, like: Tensor) -> Float[Tensor, "R 1"]:

@@ -22,12 +22,12 @@ class Inputs(NamedTuple):
     """What the surrogate kernels need of the examples, in the type that forecasts are computed in.
 
     Attributes:
-        x: Inputs.
+        xy: Inputs times labels.
         y: Labels.
         lengths: |x|²/d.
     """
 
-    x: Float[Tensor, "R N d"]
+    xy: Float[Tensor, "R N d"]
     y: Float[Tensor, "R N"]
     lengths: Float[Tensor, "R N"]
 
@@ -37,7 +37,7 @@ def forecast_inputs(batches: Batches, loss: MarginLoss) -> Inputs:
     x, y, _ = batches
     if loss.jumps:
         x, y = x.float(), y.float()
-    return Inputs(x, y, x.square().sum(dim=2).div_(x.shape[2]))
+    return Inputs(x * y[..., None], y, x.square().sum(dim=2).div_(x.shape[2]))
 
 
 @dataclass(frozen=True)

@@ -31,9 +31,11 @@ class PaddedRows:
 
     def take(self, values: Tensor) -> Tensor:
         """The rows of ``values`` (R, N, …), shape (R, n, …), zero where a replica has fewer."""
-        flat = values.flatten(0, 1)
-        taken = values.new_zeros(self.shape[0] * self.n, *flat.shape[1:])
-        return taken.index_copy_(0, self._to, flat[self._from]).unflatten(0, (self.shape[0], self.n))
+        R, n = self.shape[0], self.n
+        marked = values.flatten(0, 1).index_select(0, self._from)
+        if len(marked) < R * n:
+            marked = values.new_zeros(R * n, *marked.shape[1:]).index_copy_(0, self._to, marked)
+        return marked.view(R, n, *marked.shape[1:])
 
     def put(self, rows: Tensor, values: Tensor) -> None:
         """Writes ``rows`` (R, n) to where `take` would have them from, in ``values`` (R, N)."""

@@ -48,25 +48,24 @@ class Surrogates(NamedTuple):
 
 def surrogates(activation: Activation, nodes: Nodes, inputs: Inputs) -> Surrogates:
     """K̂ of the present nodes."""
-    x, y, lengths = inputs
-    (_, N, d), M, dtype = x.shape, nodes.a.shape[1], x.dtype
+    xy, y, lengths = inputs
+    (R, N, d), M, dtype = xy.shape, nodes.a.shape[1], xy.dtype
     covariance = (torch.bmm(nodes.w.mT, nodes.w) / M).to(dtype)
     a_squared = nodes.a.square().sum(dim=1).div(M).double()
     trace = covariance.diagonal(dim1=1, dim2=2).sum(dim=1).double()
     mean_s = (trace * lengths.double().mean(dim=1) / d).sqrt().clamp_min(1e-12)
     mean, c, second, slope = normal_moments(activation, mean_s)
 
-    k = x.shape[2] + 1
-    kernel = torch.zeros(len(x), k, k, dtype=dtype, device=x.device)
+    kernel = xy.new_zeros(R, d + 1, d + 1)
     kernel[:, :d, :d] = covariance
     kernel[:, :d, :d].diagonal(dim1=1, dim2=2).add_(a_squared.to(dtype)[:, None])
     kernel[:, :d, :d] *= (c.square() / d).to(dtype)[:, None, None]
     kernel[:, d, d] = 1.0
     kernel /= N
 
-    s2 = (torch.bmm(x, covariance) * x).sum(dim=2).clamp_min_(0.0).div_(d)
+    s2 = torch.bmm(xy, covariance).mul_(xy).sum(dim=2).clamp_min_(0.0).div_(d)
     e = s2.sqrt() * (mean / mean_s).to(dtype)[:, None]
     kappa = s2 * (second / mean_s.square() - c.square()).to(dtype)[:, None]
     kappa.addcmul_(lengths, (a_squared * (slope - c.square())).to(dtype)[:, None]).addcmul_(e, e, value=-1.0)
-    features = torch.cat([x, e[..., None]], dim=2).mul_(y[..., None])
+    features = torch.cat([xy, (e * y)[..., None]], dim=2)
     return Surrogates(features, kernel, kappa.div_(N))
