@@ -216,6 +216,21 @@ def test_rules_hold_for_each_replica():
     assert float(ensemble.times[2]) == 20.0
 
 
+def test_replicas_that_rules_have_ended_go_on_under_others():
+    """If all have ended; while others run, an end stays one."""
+    first = make_ensemble(EnsembleAveraged, make_problems(2, N=100), alpha=[0.01, 1.0])
+    first.rules = StoppingRules(satisfied=0.5)
+    for t, reasons in ((4.0, ["enough_satisfied", None]), (100.0, [None, None])):
+        first.step(until=t)
+        assert first.state_dict()["replicas"]["stop_reasons"] == reasons
+    assert first.stop_reason is StopReason.ENOUGH_SATISFIED
+    second = make_ensemble(EnsembleAveraged, make_problems(2, N=100), alpha=[0.01, 1.0])
+    second.replicas.load_state_dict(first.replicas.state_dict())
+    second.load_state_dict(first.state_dict())
+    second.step(until=200.0)
+    assert second.stop_reason is StopReason.ALL_SATISFIED
+
+
 @pytest.mark.parametrize("kind", [EnsembleAveraged, EnsembleRotation])
 def test_an_ensemble_that_is_cut_and_continued_is_bit_equal(kind):
     """At a time when one replica has ended; what only the wall time has ended goes on."""

@@ -29,6 +29,10 @@ from mfnet.processes import ALONE
 ONE_THREAD = 2**28
 
 
+#: Ends after which a replica can go on: when there is time again, or under other rules.
+LIFTED = (StopReason.WALL_TIME, StopReason.ENOUGH_SATISFIED, StopReason.TEST_ERROR_ROSE, StopReason.STATIONARY)
+
+
 class EnsembleFlow(torch.optim.Optimizer, Generic[S]):
     """Integrates θ̇ = −M ∂L/∂θ of every replica, each until it has reached the observation or has ended.
 
@@ -167,13 +171,12 @@ class EnsembleFlow(torch.optim.Optimizer, Generic[S]):
 
     @property
     def stop_reason(self) -> StopReason | None:
-        """Why the ensemble does not go on: the reason that its replicas share, if they all have one."""
-        if None in self.stop_reasons:
-            return None
+        """Why no replica goes on: a reason that a longer run could lift, or the one that they share, if they do."""
         reasons = set(self.stop_reasons)
-        if StopReason.WALL_TIME in reasons:
-            return StopReason.WALL_TIME
-        return reasons.pop() if len(reasons) == 1 else StopReason.REPLICAS_ENDED
+        if None in reasons:
+            return None
+        lifted = next((reason for reason in LIFTED if reason in reasons), None)
+        return lifted or (reasons.pop() if len(reasons) == 1 else StopReason.REPLICAS_ENDED)
 
     @torch.no_grad()
     def margins(self) -> Float[Tensor, "R N"]:
@@ -188,8 +191,9 @@ class EnsembleFlow(torch.optim.Optimizer, Generic[S]):
         return self.problem.displacement(Nodes(self.replicas.a, self.replicas.w))
 
     def state_dict(self) -> dict[str, Any]:
-        """Torch's state, and every replica's; one that only the wall time has ended goes on."""
-        reasons = [None if reason is StopReason.WALL_TIME else reason for reason in self.stop_reasons]
+        """Torch's state, and every replica's; one goes on that the wall time has ended, or a rule has, if all ended."""
+        lifted = LIFTED[:1] if self.stop_reason in (None, StopReason.WALL_TIME) else LIFTED
+        reasons = [None if reason in lifted else reason for reason in self.stop_reasons]
         replicas = {
             "times": self.times,
             "steps": self.steps,

@@ -94,6 +94,8 @@ class EnsembleModule(ObservedModule):
         _, until = batch
         flow = self.flow
         moving = torch.tensor([reason is None for reason in flow.stop_reasons])
+        if not bool(moving.any()):
+            return self._end_interval(flow.stop_reason)
         self.optimizers().step(until=until)  # type: ignore[union-attr]  # one optimizer
         moving &= torch.tensor([reason is not StopReason.DIVERGED for reason in flow.stop_reasons])
         if bool(moving.any()):
