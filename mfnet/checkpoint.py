@@ -21,7 +21,7 @@ _KEY = "mfnet"
 _FREE = ("ckpt", "schedule", "trainer", "theory", "callbacks", "stop")
 
 #: Ends after which a run cannot go on.
-_FINAL = ("all_satisfied", "diverged", "step_too_small")
+_FINAL = ("all_satisfied", "diverged", "step_too_small", "replicas_ended")
 
 
 @dataclass(frozen=True)

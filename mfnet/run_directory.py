@@ -44,6 +44,8 @@ class RunDirectory:
     - ``nodes.npz``: ``t`` (K,) and ``a``, ``w_par``, ``w_perp`` (K, n), and the same with ``_theory``;
     - ``examples.npz``: ``x_par`` and ``t_sat`` (n,) of followed examples, and the theory's curve ``t`` (K,),
       ``x_theory`` with ``x_theory_lo`` and ``x_theory_hi``;
+    - of an ensemble, in the history also ``NAME_network_std`` and ``NAME_network_se`` over its replicas, and
+      ``replicas.npz``: ``t`` (K,), ``seed`` and ``alpha`` (R,), and each series (K, R);
     - ``summary.json``, ``figures/``, ``tensorboard/``, ``checkpoints/``;
     - ``error.log``, where a run of a sweep has failed.
     """
@@ -53,6 +55,7 @@ class RunDirectory:
         self.history = self.path / "history.csv"
         self.nodes = self.path / "nodes.npz"
         self.examples = self.path / "examples.npz"
+        self.replicas = self.path / "replicas.npz"
         self.summary = self.path / "summary.json"
         self.figures = self.path / "figures"
         self.tensorboard = self.path / "tensorboard"

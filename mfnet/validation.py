@@ -73,6 +73,7 @@ RULES: tuple[Rule, ...] = (
     Rule("alpha", *_POSITIVE),
     Rule("h", *_POSITIVE),
     Rule("seed", _integer(0), "must be a whole number of at least 0"),
+    Rule("replicas", *_COUNT),
     Rule("ckpt", _optional(lambda value: isinstance(value, str)), "must be the path of a checkpoint, or null"),
     Rule("network.activation", *_one_of(ACTIVATIONS)),
     Rule("network.a_std", *_POSITIVE),
@@ -131,10 +132,13 @@ RULES: tuple[Rule, ...] = (
 #: Activations whose nodes can be rotated.
 HOMOGENEOUS = tuple(name for name, activation in ACTIVATIONS.items() if activation.kink is not None)
 
+#: Flows that many networks can follow at once.
+ENSEMBLE_FLOWS = ("Averaged", "Rotation", "Euler")
+
 #: Every setting outside the groups whose settings are the arguments of their ``_target_``.
 _KEYS: dict[str, tuple[str, ...]] = {
     "": (
-        *("M", "N", "d", "alpha", "h", "seed", "ckpt", "mean_field", "data", "network", "loss", "flow"),
+        *("M", "N", "d", "alpha", "h", "seed", "replicas", "ckpt", "mean_field", "data", "network", "loss", "flow"),
         *("theory", "schedule", "callbacks", "trainer", "experiment", "stop"),
     ),
     "network": ("activation", "a_std", "w_std"),
@@ -180,6 +184,7 @@ def _validate_together(config: Mapping[str, Any]) -> None:
             "network.activation", activation, f"rotation steps need {', '.join(HOMOGENEOUS)}; use flow=averaged"
         )
     _validate_division(config)
+    _validate_replicas(config)
 
 
 def _validate_division(config: Mapping[str, Any]) -> None:
@@ -200,6 +205,20 @@ def _validate_division(config: Mapping[str, Any]) -> None:
         )
 
 
+def _validate_replicas(config: Mapping[str, Any]) -> None:
+    """Whether what is asked for can be computed for many networks at once."""
+    replicas, trainer = config["replicas"], config["trainer"]
+    if replicas == 1:
+        return
+    flow = config["flow"].get("_target_", "").rpartition(".")[2]
+    if flow not in ENSEMBLE_FLOWS:
+        raise InvalidSettingError("replicas", replicas, f"needs flow=averaged, rotation or euler, and not {flow}")
+    if trainer["devices"] * trainer["nodes"] > 1:
+        raise InvalidSettingError("replicas", replicas, "runs in one process; leave out trainer.devices and nodes")
+    if trainer["precision"] in ("tf32", "bf16"):
+        raise InvalidSettingError("replicas", replicas, "needs trainer.precision=float32, float64 or auto")
+
+
 def validate_memory(config: Mapping[str, Any]) -> None:
     """Checks that the examples and the nodes fit into the free memory of this machine.
 
@@ -212,7 +231,7 @@ def validate_memory(config: Mapping[str, Any]) -> None:
     n_examples = _n_train(config) + config["data"].get("n_test", 0)
     devices, divide = config["trainer"]["devices"], config["trainer"]["divide"]
     n_nodes = config["M"] * (1 if divide == "nodes" else devices)
-    needed = 8.0 * config["d"] * (3.0 * n_examples * devices + 6.0 * n_nodes)
+    needed = 8.0 * config["d"] * (3.0 * n_examples * devices + 6.0 * n_nodes) * config["replicas"]
     available = float(psutil.virtual_memory().available)
     if needed > available:
         raise InvalidSettingError(

@@ -7,6 +7,9 @@ Contestants, all on one full batch of normal inputs with d = 100, the linear hin
 - (b) the same as a plain `LightningModule` with automatic optimisation;
 - (c) the two matrix products of a gradient alone, by `torch.mm`, in tiles that stay in the cache;
 - (c′) the same by `mfnet.products.product`, the fastest product there is here: the limit.
+
+``--only ensemble``: 32 networks of M = 100 nodes on N = 1000 examples each in d = 20, trained side by side
+(`mfnet.ensemble.EnsembleAveraged`), against as many flows one after the other in one process, on one thread.
 """
 
 from __future__ import annotations
@@ -37,11 +40,13 @@ from torch.utils.data import DataLoader
 
 from mfnet.data import SphericalData
 from mfnet.drive import Batch, drive, margins_of
+from mfnet.ensemble import Batches, EnsembleAveraged, Replicas
 from mfnet.flow import Averaged, Euler, Flow, Objective, Rotation, StoppingRules
 from mfnet.losses import Hinge
 from mfnet.network import TILE_ELEMENTS, MeanFieldNetwork
 from mfnet.observables import error_count
 from mfnet.products import product
+from mfnet.schedule import log_spaced
 from mfnet.seeding import generator
 
 D, SEED, N_TEST = 100, 0, 10_000
@@ -361,6 +366,73 @@ def way_rows(args: argparse.Namespace) -> Iterator[Sequence[object]]:
         yield way, str(way.dtype).removeprefix("torch."), end, *cost, *against, *ratios, *differences
 
 
+class EnsembleCase:
+    """Replicas of `mfnet train M=100 N=1000 d=20`, observed at its times; side by side, or one after the other."""
+
+    def __init__(self, dtype: torch.dtype, R: int, device: torch.device):
+        self.times = log_spaced(20.0)[1:]
+        self.problems = []
+        for seed in range(R):
+            x, y = SphericalData(1000, 0, 20, seed, np.zeros(1)).draw().train.to(device, dtype)
+            network = MeanFieldNetwork(100, 20, generator=generator(seed, "network"), dtype=dtype).to(device)
+            self.problems.append((network, Batch(x, y, network.output(x, initial=True))))
+        self.device = device
+
+    def side_by_side(self) -> EnsembleAveraged:
+        """All replicas, trained together."""
+        networks, batches = zip(*self.problems, strict=True)
+        whole = Batches(*map(torch.stack, zip(*batches, strict=True)))
+        scales = torch.ones(len(networks), dtype=torch.float64)
+        flow = EnsembleAveraged(Replicas(networks), Hinge(), scales, lambda: whole)
+        for t in self.times:
+            flow.step(until=t)
+        return flow
+
+    @torch.no_grad()
+    def one_after_the_other(self) -> list[Averaged]:
+        """The same as single flows."""
+        flows = []
+        for network, batch in self.problems:
+            network.a.copy_(network.a0)
+            network.w.copy_(network.w0)
+            flow = Averaged(objective_of(Problem(network, batch, batch), 1.0))
+            for t in self.times:
+                flow.step(until=t)
+                if flow.stop_reason is not None:
+                    break
+            flows.append(flow)
+        return flows
+
+    def row(self, turns: int) -> Sequence[object]:
+        """Median wall and processor seconds of both, and the largest difference of their parameters."""
+        seconds: dict[str, list[tuple[float, float]]] = {"together": [], "alone": []}
+        for _ in range(turns):
+            for name, run in (("together", self.side_by_side), ("alone", self.one_after_the_other)):
+                start = _now(self.device), time.process_time()
+                result = run()
+                seconds[name].append((_now(self.device) - start[0], time.process_time() - start[1]))
+                if isinstance(result, EnsembleAveraged):
+                    ensemble = result
+                else:
+                    flows = result
+        (wall, cpu), (wall_alone, cpu_alone) = (np.median(values, axis=0) for values in seconds.values())
+        differences, equal = [], 0
+        for r, flow in enumerate(flows):
+            network = flow.objective.network
+            moved = (network.w - network.w0).norm()
+            differences.append(float((ensemble.replicas.w[r] - network.w).norm().detach() / moved.detach()))
+            equal += ensemble.stop_reasons[r] == flow.stop_reason and int(ensemble.steps[r]) == flow.n_steps
+        cells = (f"{wall:.2f}", f"{wall_alone:.2f}", ratio(wall_alone, wall), ratio(cpu_alone, cpu))
+        return *cells, f"{equal} of {len(flows)}", f"{median(differences):.1e}", f"{max(differences):.1e}"
+
+
+def ensemble_rows(args: argparse.Namespace) -> Iterator[Sequence[object]]:
+    """An ensemble in both types."""
+    for dtype in (torch.float32, torch.float64):
+        case = EnsembleCase(dtype, 4 if args.quick else 32, args.device)
+        yield len(case.problems), str(dtype).removeprefix("torch."), *case.row(1 if args.quick else 3)
+
+
 #: What a process does whose memory is measured.
 MEASURED: dict[str, Callable[[Problem], object]] = {
     "drive": lambda problem: closed_form(problem)(1),
@@ -412,7 +484,7 @@ def parsed(argv: Sequence[str] | None) -> argparse.Namespace:
     """The arguments, and what follows from them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--only", choices=("gradient", "way", "memory"), help="one table instead of three")
+    parser.add_argument("--only", choices=("gradient", "way", "memory", "ensemble"), help="one table instead of all")
     parser.add_argument("--quick", action="store_true", help="one small case a table, on one thread, in seconds")
     parser.add_argument("--threads", type=int, help="of the CPU; torch's default, which is slow beside other work")
     parser.add_argument("--N", type=int, nargs="+", help="examples of the gradients; only the ways with so many")
@@ -448,6 +520,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.only in (None, "memory"):
         print("Peak memory of float32 in MiB, over the data and the parameters.\n")
         table(("N", "M", "a drive", "3 steps of the flow", "a step of (a)"), memory_rows(args))
+    if args.only in (None, "ensemble"):
+        torch.set_num_threads(1)  # many threads are slower for single flows of this size
+        print("An ensemble (M = 100, N = 1000, d = 20, α = 1, to t = 500) against its single flows, on one thread.\n")
+        ways = ("together, s", "one after the other, s", "ratio", "ratio of processor time")
+        table(("R", "dtype", *ways, "same end and steps", "median |Δw|", "largest |Δw|"), ensemble_rows(args))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ ROOMS = [
     ("network", "observables", "checkpoint", "tangent_kernel"),
     ("drive",),
     ("flow", "data"),
-    ("figures",),
+    ("ensemble", "figures"),
     ("collect", "training"),
     ("claims",),
     ("cli",),

@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 from mfnet.cli.compose import CONFIG_MODULE, Job, jobs
 from mfnet.validation import InvalidSettingError, SettingError, validate, validate_directory, validate_memory
 
+_ONE_RUN = "speaks of one run; use replicas=1, or leave it out"
 _NODES_TOGETHER = "needs all nodes in one process; use trainer.divide=rows, or leave it out"
 
 
@@ -92,21 +93,22 @@ def _check_targets(config: Any, groups: Iterable[str], prefix: str = "") -> None
 def _check_theories(config: Mapping[str, Any], command: str) -> None:
     """Checks that every theory that is laid over the run can be made of its settings, and its nodes are together."""
     divided = command == "train" and n_processes(config) > 1 and config["trainer"]["divide"] == "nodes"
+    refused = _ONE_RUN if command == "train" and config["replicas"] > 1 else _NODES_TOGETHER if divided else None
     found = {"theory": config["theory"]}
     if command == "train":
         callbacks = {name: entry for name, entry in config["callbacks"].items() if isinstance(entry, dict)}
         found |= {f"callbacks.{name}.theory": entry["theory"] for name, entry in callbacks.items() if "theory" in entry}
         for name, entry in callbacks.items():
-            if divided and str(entry.get("_target_")).endswith(".KernelLog"):
-                raise InvalidSettingError(f"callbacks.{name}", "KernelLog", _NODES_TOGETHER)
+            if refused and str(entry.get("_target_")).endswith(".KernelLog"):
+                raise InvalidSettingError(f"callbacks.{name}", "KernelLog", refused)
     for key, group in found.items():
         try:
             theory = instantiate(group)
         except InstantiationException as error:
             cause = error.__cause__ or error
             raise InvalidSettingError(f"{key}._target_", group["_target_"], str(cause)) from None
-        if divided and getattr(theory, "needs_draw", False):
-            raise InvalidSettingError(f"{key}._target_", group["_target_"], _NODES_TOGETHER)
+        if refused and getattr(theory, "needs_draw", False):
+            raise InvalidSettingError(f"{key}._target_", group["_target_"], refused)
 
 
 def _check_devices(config: Mapping[str, Any], *, multirun: bool) -> None:

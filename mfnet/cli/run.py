@@ -7,6 +7,7 @@ import shutil
 import sys
 import traceback
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,9 +79,11 @@ def _train(config: DictConfig, directory: RunDirectory, checkpoint: Checkpoint |
     import torch
 
     import __main__
+    from mfnet.data import ReplicatedData
+    from mfnet.ensemble import ENSEMBLE_FLOWS
     from mfnet.losses import margin_loss
     from mfnet.processes import ALONE, Processes
-    from mfnet.training import MeanFieldModule, TrainerOptions, run
+    from mfnet.training import EnsembleModule, MeanFieldModule, ObservedModule, ReplicaLog, TrainerOptions, run
     from mfnet.training.summary import brief, report
 
     plain = resolve(config)
@@ -98,24 +101,35 @@ def _train(config: DictConfig, directory: RunDirectory, checkpoint: Checkpoint |
     precision = options.pop("precision")
     if precision == "auto":  # F is a small difference of outputs when alpha is large
         precision = "float64" if config.alpha >= 100.0 else "float32"
-    network = _network(
-        config,
-        dtype=torch.float64 if precision == "float64" else torch.float32,
-        precision="full" if precision in ("float32", "float64") else precision,
-        processes=processes,
-    )
+    of_network = {
+        "dtype": torch.float64 if precision == "float64" else torch.float32,
+        "precision": "full" if precision in ("float32", "float64") else precision,
+        "processes": processes,
+    }
     if "dt" in config.flow:
         dt = config.flow.dt if config.flow.dt is not None else unit / 100.0
         flow, steps = instantiate(config.flow, dt=dt), f"steps of {dt:g}"
     else:
         flow, steps = instantiate(config.flow), "steps"
-    rules = instantiate(config.stop)
-    module = MeanFieldModule(network, margin_loss(config.loss.name, config.h), config.alpha, flow, rules)
-    data = instantiate(config.data, schedule=schedule)
+    rules, loss = instantiate(config.stop), margin_loss(config.loss.name, config.h)
     callbacks = list(instantiate(config.callbacks).values())
+    module: ObservedModule
+    if config.replicas > 1:
+        seeds = range(config.seed, config.seed + config.replicas)
+        each = [_with_seed(config, seed) for seed in seeds]
+        networks = [_network(replica, **of_network) for replica in each]
+        alpha = torch.full((len(seeds),), config.alpha, dtype=torch.float64)
+        flows = partial(ENSEMBLE_FLOWS[flow.func], **flow.keywords)
+        module = EnsembleModule(networks, loss, alpha, flows, seeds, rules)
+        data = ReplicatedData([instantiate(replica.data, schedule=schedule) for replica in each])
+        callbacks.append(ReplicaLog())
+    else:
+        module = MeanFieldModule(_network(config, **of_network), loss, config.alpha, flow, rules)
+        data = instantiate(config.data, schedule=schedule)
 
     if processes.rank == 0:
         among = f", {divide} divided among {size} processes" if size > 1 else ""
+        among += f", {config.replicas} replicas" if config.replicas > 1 else ""
         since = f"from t = {checkpoint.times[-1]:g} " if checkpoint is not None else ""
         print(
             f"M={config.M} N={config.N} d={config.d} alpha={config.alpha:g} h={config.h:g} seed={config.seed}: "
@@ -172,6 +186,13 @@ def with_checkpoint(overrides: Sequence[str], *, multirun: bool) -> list[str]:
     validate(resolve(config))
     checkpoint.check_continues(resolve(config), observation_times(config)[1])
     return merged
+
+
+def _with_seed(config: DictConfig, seed: int) -> DictConfig:
+    """``config`` as a run of its own would have it."""
+    replica = config.copy()
+    replica.seed = seed
+    return replica
 
 
 def draw_of_run(config: DictConfig) -> Draw:

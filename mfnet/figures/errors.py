@@ -12,6 +12,9 @@ from mfnet.figures import style
 from mfnet.run_directory import RunDirectory
 from mfnet.series import TEST_ERROR, TRAIN_ERROR, UNSATISFIED
 
+#: Columns of the theory that every run has.
+OWN = ("theory", "theory_lo", "theory_hi")
+
 #: Lines of further theories.
 DASHES: tuple[Any, ...] = ("--", ":", "-.", (0, (8, 2, 1, 2, 1, 2)))
 
@@ -22,7 +25,7 @@ def draw(directory: RunDirectory) -> Path:
     path = directory.figures / "errors.png"
     drawn = ((UNSATISFIED, style.NETWORK), (TRAIN_ERROR, style.SECOND), (TEST_ERROR, style.THEORY))
     others = [name.removeprefix(f"{TEST_ERROR.name}_") for name in history if name.startswith(f"{TEST_ERROR.name}_")]
-    others = [name for name in others if name not in ("network", "theory", "theory_lo", "theory_hi")]
+    others = [name for name in others if not name.startswith("network") and name not in OWN]
     lines = {"theory": "-"} | dict(zip(others, itertools.cycle(DASHES), strict=False))
     looks: dict[str, dict[str, Any]] = {"network": {"marker": "o", "linestyle": "none", "markerfacecolor": "none"}}
     looks |= {side: {"linestyle": line} for side, line in lines.items()}
@@ -35,8 +38,11 @@ def draw(directory: RunDirectory) -> Path:
                     shown = np.where(values > 0.0, values, np.nan)
                     label = f"{series.label} {series.symbol}" if side == "network" else None
                     axes.plot(history["t"], shown, **look, color=colour, label=label)
+            style.spread(axes, history, series.name, colour)
         for side, line in lines.items():
             axes.plot([], [], linestyle=line, color=style.GUIDE, label=side.replace("_", " "))
+        if f"{TEST_ERROR.name}_network_std" in history:
+            axes.fill_between([], [], color=style.GUIDE, alpha=0.25, linewidth=0, label=r"network $\pm$ std (replicas)")
         axes.set_yscale("log")
         axes.set_ylim(top=1.3)
         axes.set_ylabel("fraction of examples")

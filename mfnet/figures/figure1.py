@@ -27,8 +27,9 @@ def draw(directory: RunDirectory, path: Path | None = None) -> Path:
     with style.figure(path, 10.0, 7.6) as figure:
         panels = figure.subplots(2, 2).ravel()
         shown = {name: values[:, :NODES] if values.ndim == 2 else values for name, values in nodes.items()}
-        _nodes(panels[0], shown, "a", r"$a_i$")
-        _nodes(panels[1], shown, "w_par", r"$w^\parallel_i$")
+        whose = "first replica" if "gamma_network_std" in history else "network"
+        _nodes(panels[0], shown, "a", r"$a_i$", whose)
+        _nodes(panels[1], shown, "w_par", r"$w^\parallel_i$", whose)
         _clock(panels[2], history)
         _satisfaction(panels[3], examples)
         style.letter(panels)
@@ -40,7 +41,7 @@ def draw(directory: RunDirectory, path: Path | None = None) -> Path:
     return path
 
 
-def _nodes(axes: Axes, nodes: Arrays, name: str, label: str) -> None:
+def _nodes(axes: Axes, nodes: Arrays, name: str, label: str, whose: str) -> None:
     """Trajectories of single nodes: circles, with the theory's hyperbolas as lines."""
     colours = color_sequences["tab10"]
     for i, values in enumerate(nodes[name].T):
@@ -48,7 +49,7 @@ def _nodes(axes: Axes, nodes: Arrays, name: str, label: str) -> None:
         axes.plot(nodes["t"], values, "o", color=colour, markerfacecolor="none")
         if f"{name}_theory" in nodes:
             axes.plot(nodes["t"], nodes[f"{name}_theory"][:, i], color=colour)
-    axes.plot([], [], "o", color=style.GUIDE, markerfacecolor="none", label="network")
+    axes.plot([], [], "o", color=style.GUIDE, markerfacecolor="none", label=whose)
     if f"{name}_theory" in nodes:
         axes.plot([], [], color=style.GUIDE, label="theory")
     axes.set_ylabel(label)
@@ -59,6 +60,7 @@ def _clock(axes: Axes, history: Arrays) -> None:
     """γ(t): linear at first, then logarithmic with slope ¼ in the rich regime."""
     t, gamma = history["t"], history["gamma_network"]
     axes.plot(t, gamma, "o", color=style.NETWORK, markerfacecolor="none", label="network")
+    style.spread(axes, history, "gamma", style.NETWORK, r"network $\pm$ std (replicas)")
     axes.set_ylabel(r"$\gamma$")
     if "gamma_theory" in history:
         theory = history["gamma_theory"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,14 @@ def figure(path: Path, width: float, height: float) -> Iterator[Figure]:
         yield drawn
         path.parent.mkdir(parents=True, exist_ok=True)
         drawn.savefig(path, dpi=150)
+
+
+def spread(axes: Axes, history: Mapping[str, np.ndarray], series: str, colour: str, label: str | None = None) -> None:
+    """The measured band, a standard deviation to both sides of the mean over replicas, if the run had several."""
+    std = history.get(f"{series}_network_std")
+    if std is not None:
+        mean = history[f"{series}_network"]
+        axes.fill_between(history["t"], mean - std, mean + std, color=colour, alpha=0.25, linewidth=0, label=label)
 
 
 def log_time(axes: Axes, t_first: float, t_last: float) -> None:

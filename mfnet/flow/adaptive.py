@@ -6,7 +6,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -16,6 +16,9 @@ from mfnet.flow.base import Flow
 from mfnet.flow.motion import Motion, Rates, Straight, Turning
 from mfnet.flow.objective import Objective
 from mfnet.flow.stopping import StopReason
+
+#: One run's number, or every replica's.
+Number = TypeVar("Number", float, Tensor)
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class Tolerance:
     dt_min: float | None = None
     dt_max: float | None = None
 
-    def allowed(self, displacement: float) -> float:
+    def allowed(self, displacement: Number) -> Number:
         """Error that a step may have."""
         return self.atol + (20.0 * self.rtol) ** 2 * displacement
 

@@ -176,13 +176,7 @@ class Averaged(AdaptiveFlow):
 
     @property
     def _loss(self) -> MarginLoss:
-        """The loss of the forecasts; where its force jumps, its margin is larger by half of rtol.
-
-        Examples then slide a little above the margin, where they are satisfied as they are when they slide along it
-        exactly, and forecasts that miss by less do not keep a run from its end.
-        """
-        loss = self.objective.margin_loss
-        return replace(loss, h=loss.h * (1.0 + 0.5 * self.tolerance.rtol)) if loss.jumps else loss
+        return forecast_loss(self.objective.margin_loss, self.tolerance.rtol)
 
     def _surrogate(self) -> Surrogate:
         """The surrogate kernel of the present nodes."""
@@ -280,6 +274,15 @@ class Averaged(AdaptiveFlow):
             force, residual = (processes.take_rows(part).to(device) for part in (force, residual))
             nodes = change and tuple(processes.take_nodes(part).to(device) for part in change)
             self._kept = Kept(force, residual, dt, nodes)
+
+
+def forecast_loss(loss: MarginLoss, rtol: float) -> MarginLoss:
+    """The loss of the forecasts; where its force jumps, its margin is larger by half of rtol.
+
+    Examples then slide a little above the margin, where they are satisfied as they are when they slide along it
+    exactly, and forecasts that miss by less do not keep a run from its end.
+    """
+    return replace(loss, h=loss.h * (1.0 + 0.5 * rtol)) if loss.jumps else loss
 
 
 def _sum(rates: Rates, others: Rates, factor: float = 1.0) -> Rates:

@@ -90,18 +90,20 @@ class Straight(Motion):
         w.add_(rates[1], alpha=dt)
 
 
-def rotate(a: Float[Tensor, " M"], w: Float[Tensor, "M d"], b: Float[Tensor, "M d"], dt: float) -> None:
-    """Turns nodes (a, w) under the drive ``b`` for a time ``dt``, in place.
+def rotate(
+    a: Float[Tensor, "*R M"], w: Float[Tensor, "*R M d"], b: Float[Tensor, "*R M d"], dt: float | Tensor
+) -> None:
+    """Turns nodes (a, w) under the drive ``b`` for a time ``dt``, which may be each replica's own (R, 1), in place.
 
     With e = B/|B| and p = w·e (theory.md, 1)::
 
         a ← a cosh(|B|Δt) + p sinh(|B|Δt)
         w ← w + e (p (cosh(|B|Δt) − 1) + a sinh(|B|Δt))
     """
-    norm = b.norm(dim=1)
-    direction = b / norm.clamp_min(torch.finfo(b.dtype).tiny)[:, None]
+    norm = b.norm(dim=-1)
+    direction = b / norm.clamp_min(torch.finfo(b.dtype).tiny)[..., None]
     angle = norm * dt
     sinh, cosh_minus_one = torch.sinh(angle), 2.0 * torch.sinh(angle / 2.0).square()
-    p = (w * direction).sum(dim=1)
-    w.addcmul_(direction, (p * cosh_minus_one + a * sinh)[:, None])
+    p = (w * direction).sum(dim=-1)
+    w.addcmul_(direction, (p * cosh_minus_one + a * sinh)[..., None])
     a.add_(a * cosh_minus_one + p * sinh)

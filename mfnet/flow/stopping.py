@@ -20,6 +20,7 @@ class StopReason(StrEnum):
     STATIONARY = "stationary"
     STEP_TOO_SMALL = "step_too_small"
     DIVERGED = "diverged"
+    REPLICAS_ENDED = "replicas_ended"
     INTERRUPTED = "interrupted"
 
 

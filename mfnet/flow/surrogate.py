@@ -29,13 +29,14 @@ from mfnet.network import MeanFieldNetwork
 _XI, _WEIGHT = np.polynomial.hermite_e.hermegauss(64)
 
 
-def _normal_moments(activation: Activation, s: float) -> tuple[float, float, float, float]:
-    """E σ, E zσ/s², E σ² and E σ′² for normal z of standard deviation ``s``."""
-    z = s * torch.from_numpy(_XI)
-    weight = torch.from_numpy(_WEIGHT / math.sqrt(2.0 * math.pi))
+def normal_moments(activation: Activation, s: Float[Tensor, "*R"]) -> tuple[Float[Tensor, "*R"], ...]:
+    """E σ, E zσ/s², E σ² and E σ′² for normal z of standard deviations ``s``, in float64."""
+    s = s[..., None]
+    z = s * torch.from_numpy(_XI).to(s.device)
+    weight = torch.from_numpy(_WEIGHT / math.sqrt(2.0 * math.pi)).to(s.device)
     value, derivative = activation.value(z), activation.derivative(z)
-    integrands = (value, z * value / s**2, value.square(), derivative.square())
-    return tuple(float(weight @ integrand) for integrand in integrands)  # type: ignore[return-value]  # four of them
+    integrands = (value, z * value / s.square(), value.square(), derivative.square())
+    return tuple(integrand @ weight for integrand in integrands)
 
 
 class Surrogate:
@@ -53,7 +54,8 @@ class Surrogate:
         covariance = (self.processes.sum_nodes(network.w.T @ network.w) / network.M).to(type_)
         a_squared = float(self.processes.sum_nodes(network.a.square().sum())) / network.M
         mean_s = max(math.sqrt(float(covariance.trace()) * self._mean_square(batch.x)) / d, 1e-12)
-        mean, c, second, slope = _normal_moments(network.activation, mean_s)
+        moments = normal_moments(network.activation, torch.tensor(mean_s, dtype=torch.float64))
+        mean, c, second, slope = map(float, moments)
         self.linear = (covariance + a_squared * torch.eye(d, dtype=type_, device=covariance.device)) * (c**2 / d)
         s = ((batch.x @ covariance) * batch.x).sum(dim=1).clamp_min_(0.0).div_(d).sqrt_()
         lengths = batch.x.square().sum(dim=1).div_(d)

@@ -1,17 +1,22 @@
 """Training with Lightning: the module, its callbacks, and a run of them."""
 
-from mfnet.training.callbacks import ExampleLog, KernelLog, NodeLog, Observer, TheoryOverlay
+from mfnet.training.callbacks import ExampleLog, KernelLog, NodeLog, Observer, ReplicaLog, TheoryOverlay
+from mfnet.training.ensemble_module import EnsembleModule
 from mfnet.training.module import MeanFieldModule
 from mfnet.training.observation import Observation
+from mfnet.training.observed_module import ObservedModule
 from mfnet.training.run import TrainerOptions, run
 
 __all__ = [
+    "EnsembleModule",
     "ExampleLog",
     "KernelLog",
     "MeanFieldModule",
     "NodeLog",
     "Observation",
+    "ObservedModule",
     "Observer",
+    "ReplicaLog",
     "TheoryOverlay",
     "TrainerOptions",
     "run",

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, cast
+from dataclasses import asdict
+from typing import Any
 
-import lightning
 import torch
 
-from mfnet.data import Examples, ObservedData, Task
+from mfnet.data import Examples
 from mfnet.drive import Batch, margins_of
 from mfnet.flow import Averaged, Flow, Objective, StoppingRules, StopReason
 from mfnet.losses import MarginLoss
@@ -18,16 +18,16 @@ from mfnet.observables import node_projections, order_parameter
 from mfnet.series import DISPLACEMENT, GAMMA, LOSS, MEAN_FORCE, SLIDING, TEST_ERROR, TRAIN_ERROR, UNSATISFIED
 from mfnet.training.metrics import ErrorRate, UnsatisfiedFraction, whole_value
 from mfnet.training.observation import Observation
+from mfnet.training.observed_module import ObservedModule, Watch
 
 #: What a checkpoint holds of every node.
 _NODES = ("network.a", "network.w", "network.a0", "network.w0")
 
 
-class MeanFieldModule(lightning.LightningModule):
+class MeanFieldModule(ObservedModule):
     """Trains a network on the rescaled loss L = ⟨ℓ(αy(f − f₀))⟩/α² of eq. 8.
 
-    A training step is one interval of the schedule: the flow goes from t_k to t_{k+1}, then the network is
-    observed. ``trainer.global_step`` is the index k of the observation.
+    A training step is one interval of the schedule: the flow goes from t_k to t_{k+1}, then the network is observed.
 
     Args:
         network: The network.
@@ -40,10 +40,9 @@ class MeanFieldModule(lightning.LightningModule):
         observation: The latest observation, of all examples and nodes on every process.
         train_batch, test_batch: This process's examples, on the device, during a fit.
         direction: The reference direction ŵ*, likewise.
-        stop_reason: How the run ended, when it has.
     """
 
-    observation: Observation
+    network: MeanFieldNetwork
 
     def __init__(
         self,
@@ -53,12 +52,9 @@ class MeanFieldModule(lightning.LightningModule):
         flow: Callable[[Objective], Flow],
         rules: StoppingRules | None = None,
     ):
-        super().__init__()
-        self.automatic_optimization = False
-        self.network, self.loss, self.alpha, self.make_flow = network, loss, alpha, flow
-        self.rules = StoppingRules() if rules is None else rules
-        self.stop_reason: StopReason | None = None
-        self._lowest_test_error, self._displacement = math.inf, (0.0, 0.0)
+        super().__init__(loss, rules)
+        self.network, self.alpha, self.make_flow = network, alpha, flow
+        self._watch = Watch()
         self.unsatisfied = UnsatisfiedFraction(loss.h)
         self.train_error, self.test_error = ErrorRate(), ErrorRate()
 
@@ -88,11 +84,6 @@ class MeanFieldModule(lightning.LightningModule):
         self.size0 = math.sqrt(float(self.network.processes.sum_nodes(squares)) / self.network.M)
         self.observation = self.observe(k=0, t=0.0)
 
-    @property
-    def task(self) -> Task:
-        """The whole task, during a fit."""
-        return cast(ObservedData, self.trainer.datamodule).task  # type: ignore[attr-defined]  # set by fit
-
     def _batch(self, examples: Examples) -> Batch:
         own = Examples(*map(self.network.processes.take_rows, examples))
         x, y = own.to(self.device, self.network.w.dtype)
@@ -108,30 +99,12 @@ class MeanFieldModule(lightning.LightningModule):
             if all(map(math.isfinite, observation.series.values())):
                 self.observation = observation
                 self.log_dict(observation.series, logger=False, prog_bar=False)
-                flow.stop_reason = self._rule_that_applies(observation) or flow.stop_reason
+                seen = (observation.series[s.name] for s in (UNSATISFIED, TEST_ERROR, DISPLACEMENT))
+                reason = self._watch.reason(self.rules, observation.t, *seen)
+                flow.stop_reason = reason or flow.stop_reason
             else:
                 flow.stop_reason = StopReason.DIVERGED
-        self.stop_reason = flow.stop_reason
-        if self.stop_reason is not None:
-            self.trainer.should_stop = True
-        elif self.trainer.global_step == self.trainer.num_training_batches:
-            self.stop_reason = StopReason.T_MAX
-
-    def _rule_that_applies(self, observation: Observation) -> StopReason | None:
-        """What ends the run at this observation, if anything does."""
-        rules, series = self.rules, observation.series
-        satisfied = 1.0 - series[UNSATISFIED.name]
-        if satisfied >= rules.satisfied:
-            return StopReason.ALL_SATISFIED if satisfied == 1.0 else StopReason.ENOUGH_SATISFIED
-        self._lowest_test_error = min(self._lowest_test_error, series[TEST_ERROR.name])
-        if rules.test_error_rise and series[TEST_ERROR.name] > rules.test_error_rise * self._lowest_test_error:
-            return StopReason.TEST_ERROR_ROSE
-        if rules.stationary is not None:
-            (t_before, before), now = self._displacement, series[DISPLACEMENT.name]
-            self._displacement = (observation.t, now)
-            if before > 0.0 and math.log(now / before) < rules.stationary * math.log(observation.t / t_before):
-                return StopReason.STATIONARY
-        return None
+        self._end_interval(flow.stop_reason)
 
     @torch.no_grad()
     def observe(self, k: int, t: float) -> Observation:
@@ -157,11 +130,10 @@ class MeanFieldModule(lightning.LightningModule):
         """Saves all nodes, so that any number of processes can go on; called by every process."""
         state = checkpoint["state_dict"]
         state.update({name: self.network.processes.gather_nodes(state[name]) for name in _NODES})
-        checkpoint["rules"] = {"lowest_test_error": self._lowest_test_error, "displacement": self._displacement}
+        checkpoint["rules"] = asdict(self._watch)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Takes this process's share of the nodes."""
         state = checkpoint["state_dict"]
         state.update({name: self.network.processes.take_nodes(state[name]) for name in _NODES})
-        seen = checkpoint["rules"]
-        self._lowest_test_error, self._displacement = seen["lowest_test_error"], tuple(seen["displacement"])
+        self._watch = Watch(**checkpoint["rules"])

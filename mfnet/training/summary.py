@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,18 +14,20 @@ from jaxtyping import Float
 from lightning.pytorch import Trainer
 
 import mfnet
+from mfnet.flow import StopReason
 from mfnet.identity import identity
 from mfnet.run_directory import RunDirectory, agreement
 from mfnet.series import GAMMA, TEST_ERROR, UNSATISFIED
 from mfnet.training.callbacks.theory_overlay import overlays
-from mfnet.training.module import MeanFieldModule
+from mfnet.training.ensemble_module import EnsembleModule
+from mfnet.training.observed_module import ObservedModule
 
 TABLE_SERIES = (GAMMA, UNSATISFIED, TEST_ERROR)
 
 
 def summarise(
     trainer: Trainer,
-    module: MeanFieldModule,
+    module: ObservedModule,
     history: Mapping[str, Float[np.ndarray, " K"]],
     config: Mapping[str, Any],
     wall_seconds: float,
@@ -47,10 +50,26 @@ def summarise(
         "n_unsatisfied": int((last.train_margins < module.loss.h).sum()),
         **{name: value for name, value in last.series.items() if name != UNSATISFIED.name},
     }
+    if isinstance(module, EnsembleModule):
+        result |= of_replicas(module)
     for overlay in overlays(trainer):
         key = "agreement" if overlay.name == "theory" else f"agreement_{overlay.name}"
         result[key] = agreement(history, overlay.name)
     return result
+
+
+def of_replicas(module: EnsembleModule) -> dict[str, Any]:
+    """What the summary of an ensemble says of its replicas; steps and drive evaluations are of all together."""
+    last, flow = module.observation, module.flow
+    return {
+        "n_unsatisfied": last.series[UNSATISFIED.name] * last.train_margins.shape[0],
+        "replicas": len(module.network),
+        "final": {
+            name: {"mean": last.series[name], "std": last.std(name), "se": last.se(name)} for name in last.series
+        },
+        "stop_reasons": [str(reason or module.stop_reason or StopReason.T_MAX) for reason in flow.stop_reasons],
+        "t_ends": flow.times.tolist(),
+    }
 
 
 def table(history: Mapping[str, Float[np.ndarray, " K"]], rows: int = 9) -> str:
@@ -91,13 +110,24 @@ def report(directory: RunDirectory, shown: str) -> str:
 
 
 def brief(directory: RunDirectory) -> str:
-    """How a run ended, in a line."""
+    """How a run ended, in a line, and its replicas in another."""
     summary = directory.read_summary()
-    return (
+    end = (
         f"ended by {summary['stop_reason']} at t = {summary['t_end']:.5g} after {summary['steps']} steps "
-        f"({summary['wall_seconds']:.1f} s): {summary['n_unsatisfied']} unsatisfied, "
+        f"({summary['wall_seconds']:.1f} s): {summary['n_unsatisfied']:g} unsatisfied, "
         f"test_error {summary['test_error']:.4f}"
     )
+    return "\n".join([end, *replica_lines(summary)])
+
+
+def replica_lines(summary: Mapping[str, Any]) -> list[str]:
+    """How the replicas of an ensemble ended, and how far apart, in a line."""
+    if "replicas" not in summary:
+        return []
+    ends = ", ".join(f"{count} {reason}" for reason, count in Counter(summary["stop_reasons"]).most_common())
+    final = summary["final"][TEST_ERROR.name]
+    spread = f"test_error {final['mean']:.4f}, standard deviation {final['std']:.4f}, error {final['se']:.4f}"
+    return [f"{summary['replicas']} replicas ({ends}): {spread}"]
 
 
 def trust_lines(trusted: Mapping[str, Mapping[str, Any]]) -> list[str]:

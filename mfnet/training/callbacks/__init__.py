@@ -6,6 +6,7 @@ from mfnet.training.callbacks.kernel_log import KernelLog
 from mfnet.training.callbacks.node_log import NodeLog
 from mfnet.training.callbacks.observer import Observer
 from mfnet.training.callbacks.progress import RunProgress
+from mfnet.training.callbacks.replica_log import ReplicaLog
 from mfnet.training.callbacks.run_files import RunFiles
 from mfnet.training.callbacks.sigterm import SigtermIsCtrlC
 from mfnet.training.callbacks.theory_overlay import TheoryOverlay, overlays
@@ -16,6 +17,7 @@ __all__ = [
     "LastCheckpoint",
     "NodeLog",
     "Observer",
+    "ReplicaLog",
     "RunFiles",
     "RunProgress",
     "SigtermIsCtrlC",

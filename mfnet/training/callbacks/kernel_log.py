@@ -9,6 +9,7 @@ from mfnet.tangent_kernel import kernel_motion, tangent_kernel
 from mfnet.training.callbacks.observer import Observer
 from mfnet.training.module import MeanFieldModule
 from mfnet.training.observation import Observation
+from mfnet.training.observed_module import ObservedModule
 
 #: Series that this callback adds to each observation.
 KERNEL_CHANGE, KERNEL_ALIGNMENT = "kernel_change", "kernel_alignment"
@@ -36,7 +37,8 @@ class KernelLog(Observer):
         if pl_module.network.processes.divide == "nodes":
             raise ValueError("KernelLog needs all nodes on one process: divide the run by rows, or leave it out")
 
-    def on_observation(self, trainer: Trainer, module: MeanFieldModule, observation: Observation) -> None:
+    def on_observation(self, trainer: Trainer, module: ObservedModule, observation: Observation) -> None:
+        assert isinstance(module, MeanFieldModule)
         x = module.train_batch.x[: self.n]
         if self._initial is None:  # not in the checkpoint: the network keeps its initial nodes
             self._initial = tangent_kernel(module.network, x, initial=True)

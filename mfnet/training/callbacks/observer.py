@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from mfnet.training.module import MeanFieldModule
 from mfnet.training.observation import Observation
+from mfnet.training.observed_module import ObservedModule
 
 
 class Observer(Callback):
@@ -13,7 +13,7 @@ class Observer(Callback):
 
     _last_k = -1
 
-    def on_observation(self, trainer: Trainer, module: MeanFieldModule, observation: Observation) -> None:
+    def on_observation(self, trainer: Trainer, module: ObservedModule, observation: Observation) -> None:
         """Called with each new observation."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -26,7 +26,7 @@ class Observer(Callback):
         self._look(trainer, pl_module)
 
     def _look(self, trainer: Trainer, module: LightningModule) -> None:
-        assert isinstance(module, MeanFieldModule)
+        assert isinstance(module, ObservedModule)
         if module.observation.k > self._last_k:  # not again the last one, when the flow has diverged since
             self._last_k = module.observation.k
             self.on_observation(trainer, module, module.observation)

@@ -16,21 +16,22 @@ from torch.utils.tensorboard import SummaryWriter
 from mfnet.figures import draw_figures
 from mfnet.flow import StopReason
 from mfnet.run_directory import RunDirectory, curve_columns
-from mfnet.theory import Curve, Trust
+from mfnet.theory import Trust
 from mfnet.training import tags
 from mfnet.training.callbacks.example_log import ExampleLog
 from mfnet.training.callbacks.node_log import NodeLog
 from mfnet.training.callbacks.observer import Observer
+from mfnet.training.callbacks.replica_log import ReplicaLog
 from mfnet.training.callbacks.theory_overlay import overlays
-from mfnet.training.module import MeanFieldModule
 from mfnet.training.observation import Observation
+from mfnet.training.observed_module import ObservedModule
 from mfnet.training.summary import summarise
 
 
 class RunFiles(Observer):
     """Writes history, nodes and examples at each observation, summary and figures at the end, and TensorBoard's curves.
 
-    Its place is behind the callbacks that it reads: `NodeLog`, `ExampleLog` and `TheoryOverlay`.
+    Its place is behind the callbacks that it reads: `NodeLog`, `ExampleLog`, `ReplicaLog` and `TheoryOverlay`.
 
     Args:
         directory: The run directory.
@@ -43,12 +44,12 @@ class RunFiles(Observer):
         self.rows: list[dict[str, float]] = []
         self._seconds_before, self._start = 0.0, time.monotonic()
 
-    def on_observation(self, trainer: Trainer, module: MeanFieldModule, observation: Observation) -> None:
+    def on_observation(self, trainer: Trainer, module: ObservedModule, observation: Observation) -> None:
         k, t = observation.k, observation.t
         row: dict[str, float] = {"k": k, "t": t}
         predictions = [(overlay.name, overlay.series(k, t)) for overlay in overlays(trainer)]
-        for name, number in observation.series.items():
-            row[f"{name}_network"] = number
+        for name in observation.series:
+            row |= observation.columns(name)
             for theory, series in predictions:
                 if name in series:
                     columns = curve_columns(name, series[name], theory)
@@ -56,13 +57,15 @@ class RunFiles(Observer):
         self.rows.append(row)
         self.directory.write_history(self.rows)
         if isinstance(trainer.logger, TensorBoardLogger):
-            for name, number in observation.series.items():
-                tags.write_curve(trainer.logger.experiment, name, Curve(np.array([number])), k)
+            for name in observation.series:
+                tags.write_curve(trainer.logger.experiment, name, observation.curve(name), k)
         for callback in trainer.callbacks:  # type: ignore[attr-defined]  # a property Lightning does not declare
             if isinstance(callback, NodeLog):
                 self._write_nodes(trainer, callback, observation)
             elif isinstance(callback, ExampleLog):
                 self._write_examples(trainer, module, callback, observation)
+            elif isinstance(callback, ReplicaLog):
+                self.directory.write_arrays(self.directory.replicas, callback.arrays)
 
     def _write_nodes(self, trainer: Trainer, log: NodeLog, observation: Observation) -> None:
         arrays: dict[str, np.ndarray] = {"t": log.t, **log.trajectories._asdict()}
@@ -73,7 +76,7 @@ class RunFiles(Observer):
         self.directory.write_arrays(self.directory.nodes, arrays)
 
     def _write_examples(
-        self, trainer: Trainer, module: MeanFieldModule, log: ExampleLog, observation: Observation
+        self, trainer: Trainer, module: ObservedModule, log: ExampleLog, observation: Observation
     ) -> None:
         arrays = {"x_par": log.projections(module), "t_sat": log.t_sat, "t": np.array([row["t"] for row in self.rows])}
         for overlay in overlays(trainer):
@@ -87,7 +90,7 @@ class RunFiles(Observer):
         super().on_train_start(trainer, pl_module)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        assert isinstance(pl_module, MeanFieldModule)
+        assert isinstance(pl_module, ObservedModule)
         self._close(trainer, pl_module, str(pl_module.stop_reason or StopReason.T_MAX))
         figures = draw_figures(self.directory)
         if isinstance(trainer.logger, TensorBoardLogger):
@@ -99,13 +102,13 @@ class RunFiles(Observer):
                 tags.write_end(end, self.config, pl_module.observation.series)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        assert isinstance(pl_module, MeanFieldModule)
+        assert isinstance(pl_module, ObservedModule)
         if self.rows:
             interrupted = isinstance(exception, KeyboardInterrupt)
             self._close(trainer, pl_module, StopReason.INTERRUPTED if interrupted else f"error: {exception}")
 
-    def _close(self, trainer: Trainer, module: MeanFieldModule, stop_reason: str) -> None:
-        history = {name: np.array([row[name] for row in self.rows]) for name in self.rows[0]}
+    def _close(self, trainer: Trainer, module: ObservedModule, stop_reason: str) -> None:
+        history = {name: np.array([row[name] for row in self.rows], dtype=float) for name in self.rows[0]}
         summary = summarise(trainer, module, history, self.config, self._seconds(), stop_reason)
         summary["trust"] = {
             entry.prediction: {"until": entry.until if entry.until < math.inf else None, "because": entry.because}

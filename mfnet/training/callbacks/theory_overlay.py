@@ -18,6 +18,7 @@ from mfnet.training import tags
 from mfnet.training.callbacks.observer import Observer
 from mfnet.training.module import MeanFieldModule
 from mfnet.training.observation import Observation
+from mfnet.training.observed_module import ObservedModule
 
 
 class TheoryOverlay(Observer):
@@ -40,10 +41,15 @@ class TheoryOverlay(Observer):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Solves the theory once, at the scheduled times."""
-        assert isinstance(pl_module, MeanFieldModule)
         data = cast(ObservedData, trainer.datamodule)  # type: ignore[attr-defined]  # set by fit
         self.times = data.schedule
-        self.theory = self.theory.of_draw(lambda: draw_of(pl_module.network, data.task))
+
+        def draw() -> Draw:
+            if not isinstance(pl_module, MeanFieldModule):
+                raise ValueError(f"{self.name} speaks of one run, and this is an ensemble")
+            return draw_of(pl_module.network, data.task)
+
+        self.theory = self.theory.of_draw(draw)
         self._series = self.theory.series(self.times)
         self._satisfaction = self.theory.satisfaction(self.times)
 
@@ -77,7 +83,7 @@ class TheoryOverlay(Observer):
             self._writer = SummaryWriter(str(directory), purge_step=trainer.global_step or None)
         return self._writer
 
-    def on_observation(self, trainer: Trainer, module: MeanFieldModule, observation: Observation) -> None:
+    def on_observation(self, trainer: Trainer, module: ObservedModule, observation: Observation) -> None:
         if trainer.logger is not None:
             for name, curve in self.series(observation.k, observation.t).items():
                 tags.write_curve(self.writer(trainer), name, curve, observation.k)

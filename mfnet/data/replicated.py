@@ -1,0 +1,25 @@
+"""The tasks of an ensemble."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mfnet.data.datamodule import ObservedData, Task
+
+
+class ReplicatedData(ObservedData):
+    """A task for each replica, all of one size; what looks at one task sees the first.
+
+    Args:
+        parts: Data of each replica, on one schedule.
+    """
+
+    tasks: list[Task]
+
+    def __init__(self, parts: Sequence[ObservedData]):
+        super().__init__(parts[0].schedule)
+        self.parts = parts
+
+    def draw(self) -> Task:
+        self.tasks = [part.draw() for part in self.parts]
+        return self.tasks[0]

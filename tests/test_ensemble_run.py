@@ -1,0 +1,191 @@
+"""``mfnet train replicas=R``: the files of an ensemble, against the single runs that it stands for."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from mfnet.checkpoint import read_checkpoint
+from mfnet.data import ReplicatedData, SphericalData
+from mfnet.ensemble import EnsembleAveraged
+from mfnet.flow import StoppingRules
+from mfnet.losses import Hinge
+from mfnet.network import MeanFieldNetwork
+from mfnet.run_directory import RunDirectory
+from mfnet.seeding import generator
+from mfnet.training import EnsembleModule, ExampleLog, NodeLog, ReplicaLog, TrainerOptions, run
+
+SETTINGS = [
+    "M=40",
+    "N=200",
+    "d=20",
+    "data.n_test=400",
+    "trainer.accelerator=cpu",
+    "trainer.precision=float64",
+    "seed=3",
+]
+R = 3
+SERIES = ("gamma", "unsatisfied", "loss", "train_error", "test_error", "mean_force", "sliding")
+
+
+def mfnet(*arguments, cwd):
+    done = subprocess.run(
+        [sys.executable, "-m", "mfnet", *arguments], cwd=cwd, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def columns(directory):
+    with (directory / "history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    return {name: np.array([float(row[name]) for row in rows]) for name in rows[0]}
+
+
+def summary(directory):
+    return json.loads((directory / "summary.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def ensemble(tmp_path_factory):
+    """An ensemble to its end, and what it printed."""
+    cwd = tmp_path_factory.mktemp("ensemble")
+    printed = mfnet("train", *SETTINGS, f"replicas={R}", "hydra.run.dir=e", cwd=cwd)
+    return cwd / "e", printed
+
+
+@pytest.fixture(scope="module")
+def singles(tmp_path_factory):
+    """Runs with the seeds of its replicas, one after the other."""
+    cwd = tmp_path_factory.mktemp("singles")
+    settings = [*SETTINGS[:-1], "trainer.tensorboard=false", "hydra.sweep.dir=s", "hydra.sweep.subdir=${seed}"]
+    mfnet("train", "-m", *settings, "seed=3,4,5", cwd=cwd)
+    return [cwd / "s" / str(seed) for seed in (3, 4, 5)]
+
+
+def test_every_replica_is_the_single_run_with_its_seed(ensemble, singles):
+    """All series to 10⁻⁹ at each observation, the same end; afterwards the last values are kept."""
+    replicas, end = np.load(ensemble[0] / "replicas.npz"), summary(ensemble[0])
+    assert replicas["seed"].tolist() == [3, 4, 5]
+    assert replicas["alpha"].tolist() == [1.0] * R
+    for r, directory in enumerate(singles):
+        history, alone = columns(directory), summary(directory)
+        assert end["stop_reasons"][r] == alone["stop_reason"] == "all_satisfied"
+        assert end["t_ends"][r] == pytest.approx(alone["t_end"], rel=1e-9)
+        K = len(history["t"]) - 1  # the last observation of a run is off the schedule
+        assert replicas["t"][:K] == pytest.approx(history["t"][:K], rel=1e-12)
+        for name in SERIES:
+            values = replicas[name][:, r]
+            assert values[: K + 1] == pytest.approx(history[f"{name}_network"], rel=1e-9, abs=1e-12)
+            assert np.all(values[K:] == values[K])
+    assert end["steps"] == sum(summary(directory)["steps"] for directory in singles)
+
+
+def test_statistics_are_those_of_the_replicas(ensemble):
+    history, replicas, end = columns(ensemble[0]), np.load(ensemble[0] / "replicas.npz"), summary(ensemble[0])
+    for name in SERIES:
+        values = replicas[name]
+        assert values.shape == (len(history["t"]), R)
+        std = np.sqrt(((values - values.mean(axis=1, keepdims=True)) ** 2).sum(axis=1) / (R - 1))
+        assert history[f"{name}_network"] == pytest.approx(values.mean(axis=1), rel=1e-12, abs=1e-15)
+        assert history[f"{name}_network_std"] == pytest.approx(std, rel=1e-9, abs=1e-15)
+        assert history[f"{name}_network_se"] == pytest.approx(std / np.sqrt(R), rel=1e-9, abs=1e-15)
+        final = {"mean": values[-1].mean(), "std": std[-1], "se": std[-1] / np.sqrt(R)}
+        assert end["final"][name] == pytest.approx(final, rel=1e-9, abs=1e-15)
+    assert end["replicas"] == R
+    assert end["stop_reason"] == "all_satisfied"
+    assert end["t_end"] == max(end["t_ends"]) == history["t"][-1]
+    assert "3 replicas (3 all_satisfied)" in ensemble[1]
+
+
+def test_nodes_and_examples_are_those_of_the_first_replica(ensemble, singles):
+    for name in ("nodes.npz", "examples.npz"):
+        ours, alone = np.load(ensemble[0] / name), np.load(singles[0] / name)
+        assert set(ours) == set(alone)
+        for key in ("a", "w_par", "w_perp", "x_par", "t_sat"):
+            if key in alone:
+                n = len(alone[key]) - (name == "nodes.npz")
+                assert ours[key][:n] == pytest.approx(alone[key][:n], rel=1e-6 if key == "t_sat" else 1e-9)
+    K = min(len(columns(directory)["t"]) for directory in singles) - 1
+    for column in ("gamma_theory", "gamma_theory_lo", "test_error_theory"):
+        assert columns(ensemble[0])[column][:K] == pytest.approx(columns(singles[0])[column][:K], rel=1e-12)
+
+
+def test_tensorboard_shows_the_measured_band_beside_the_predicted_one(ensemble):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    history = columns(ensemble[0])
+    edges = {"network": ("gamma_network", "gamma_network_std"), "theory": ("gamma_theory_lo", "gamma_theory_hi")}
+    for side in edges:
+        events = EventAccumulator(str(ensemble[0] / "tensorboard" / side)).Reload()
+        found = [[e.value for e in events.Scalars(f"curves_band/gamma_{edge}")] for edge in ("lower", "upper")]
+        if side == "network":
+            mean, std = (history[name] for name in edges[side])
+            expected = [mean - std, mean + std]
+        else:
+            expected = [history[name] for name in edges[side]]
+        assert found == pytest.approx(np.array(expected), rel=1e-5, abs=1e-7)
+    assert {path.name for path in (ensemble[0] / "figures").iterdir()} == {"fig1.png", "errors.png"}
+
+
+def train(path, times, checkpoint=None):
+    """An ensemble of four, observed at these times."""
+    seeds = range(4)
+    networks = [MeanFieldNetwork(20, 10, generator=generator(seed, "network")) for seed in seeds]
+    data = ReplicatedData([SphericalData(100, 200, 10, seed, times) for seed in seeds])
+    rules = StoppingRules(stationary=0.05)
+    alpha = torch.ones(4, dtype=torch.float64)
+    module = EnsembleModule(networks, Hinge(), alpha, EnsembleAveraged, seeds, rules)
+    options = TrainerOptions(accelerator="cpu", tensorboard=False)
+    callbacks = [NodeLog(), ExampleLog(), ReplicaLog()]
+    run(module, data, callbacks, RunDirectory(path), {}, [], options, checkpoint)
+    return module
+
+
+def test_an_ensemble_that_is_cut_goes_on_to_the_same_files(tmp_path):
+    """Cut where some replicas have ended and others have not."""
+    times = np.concatenate([[0.0], np.geomspace(1.0, 100.0, 30)])
+    ends = train(tmp_path / "whole", times).flow.times
+    cut = int(np.searchsorted(times, float(ends.median()))) + 1
+    assert float(ends.min()) < times[cut - 1] < float(ends.max())
+    assert cut < len(columns(tmp_path / "whole")["t"])
+    train(tmp_path / "cut", times[:cut])
+    checkpoint = read_checkpoint(tmp_path / "cut" / "checkpoints" / "last.ckpt")
+    train(tmp_path / "cut", checkpoint.extend(times), checkpoint)
+    assert (tmp_path / "cut" / "history.csv").read_bytes() == (tmp_path / "whole" / "history.csv").read_bytes()
+    for name in ("nodes.npz", "examples.npz", "replicas.npz"):
+        ours, theirs = (np.load(tmp_path / run / name) for run in ("cut", "whole"))
+        assert all(np.array_equal(ours[key], theirs[key]) for key in theirs)
+    for key in ("steps", "drive_evaluations", "stop_reason", "stop_reasons", "t_ends", "final"):
+        assert summary(tmp_path / "cut")[key] == summary(tmp_path / "whole")[key]
+
+
+MISTAKES = [
+    (["replicas=0"], "replicas=0"),
+    (["replicas=2", "flow=sgd"], "flow=averaged"),
+    (["replicas=2", "flow=heun"], "flow=averaged"),
+    (["replicas=2", "trainer.devices=2"], "trainer.devices"),
+    (["replicas=2", "trainer.precision=bf16"], "trainer.precision"),
+    (["replicas=2", "overlay=[laziness]"], "speaks of one run"),
+    (["replicas=2", "theory=kernel_closure"], "speaks of one run"),
+    (["replicas=2", "overlay=[realised_width]"], "speaks of one run"),
+    (["replicas=1000000"], "GiB"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "expected"), MISTAKES, ids=[" ".join(a) for a, _ in MISTAKES])
+def test_what_an_ensemble_cannot_do_costs_one_line(arguments, expected, tmp_path, monkeypatch, capsys):
+    from mfnet.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", *arguments]) == 2
+    printed = capsys.readouterr()
+    assert expected in printed.err
+    assert printed.err.count("\n") == 1
+    assert not list(tmp_path.iterdir())
