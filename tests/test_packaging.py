@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -35,3 +36,9 @@ def test_the_wheel_works_elsewhere(tmp_path):
     code = "import mfnet, sys; sys.exit(not mfnet.__file__.startswith(sys.argv[1]))"
     environment = {**os.environ, "PYTHONPATH": str(unpacked)}
     subprocess.run([sys.executable, "-c", code, str(unpacked)], cwd=tmp_path, env=environment, check=True)
+
+
+def test_every_package_is_in_the_wheel():
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    found = {".".join(path.parent.relative_to(ROOT).parts) for path in (ROOT / "mfnet").rglob("__init__.py")}
+    assert set(listed) == found | {"mfnet.conf"}
