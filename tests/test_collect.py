@@ -114,6 +114,8 @@ VARIED = [
     ({"schedule.times": [1.0, 2.0]}, ["schedule.times"]),
     ({"theory": {"_target_": "mfnet.theory.MeanField", "alpha": 1.0, "flip": 0.3}}, ["theory"]),
     ({"callbacks": {}, "ckpt": "last.ckpt"}, []),
+    ({"trainer": {"tensorboard": False, "precision": "auto", "accelerator": "gpu", "devices": 2}}, []),
+    ({"trainer.precision": "float64"}, ["trainer.precision"]),
 ]
 
 
@@ -194,7 +196,7 @@ def test_other_schedules_are_interpolated_in_the_logarithm_of_time(tmp_path):
     assert mean[10.0] == pytest.approx((8.0 - 4.0 * np.log(5.0) / np.log(100.0)) / 2.0)
 
 
-def test_several_directories_with_one_identity_count_once(tmp_path, capsys):
+def test_a_run_that_was_made_several_times_counts_once(tmp_path, capsys):
     write_run(tmp_path / "new", identity="aa", series={"gamma": [0, 1, 2, 4]})
     write_run(tmp_path / "old", identity="aa", series={"gamma": [0, 1, 2, 3]})
     write_run(tmp_path / "cut", identity="aa", t=(0.0, 1.0), reason="interrupted")
@@ -294,6 +296,15 @@ def test_replicas_that_do_not_say_how_they_ended_have_the_same_averages(tmp_path
     assert averages["gamma_mean"].item() == pytest.approx(finals(collect(tmp_path / "single"))["gamma_mean"].item())
     assert curve(collect(tmp_path / "ensemble"), "gamma_network_mean")[100.0] == pytest.approx(11.5 / 3.0)
     assert averages["wall_seconds_mean"].item() == 2.0
+
+
+def test_a_run_that_is_also_a_replica_counts_once(tmp_path):
+    write_singles(tmp_path / "single")
+    write_ensemble(tmp_path / "ensemble")
+    collection = collect(tmp_path)
+    assert len(collection.runs) == 6
+    assert len(collection.duplicates) == 3
+    assert finals(collection)["n"].item() == 3
 
 
 def test_replicas_with_scales_of_their_own_are_told_apart(tmp_path):

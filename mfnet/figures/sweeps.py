@@ -53,9 +53,9 @@ def draw_against_time(curves: pd.DataFrame, by: Sequence[str], series: str, path
                     lower = np.maximum(mean - error, 1e-6 * mean) if logarithmic else mean - error
                     shaded = (_shown(lower, logarithmic), mean + error)
                     axes.fill_between(t, *shaded, color=sheet.colours[number], alpha=0.25, lw=0)
-            sheet.lines(axes, members, "t", f"{network}_mean", "-", logarithmic)
+            sheet.lines(axes, members, "t", f"{network}_mean", "-", 1.8, logarithmic)
             if theory in curves:
-                sheet.lines(axes, members, "t", theory, "--", logarithmic)
+                sheet.lines(axes, members, "t", theory, "--", 1.2, logarithmic)
         for axes in sheet.axes:
             style.log_time(axes, curves["t"].min(), curves["t"].max())
             style.plain_ticks(axes.xaxis)
@@ -91,15 +91,15 @@ def draw_against_setting(finals: pd.DataFrame, by: Sequence[str], series: str, a
             mean, error = points[f"{series}_mean"].to_numpy(), points[f"{series}_se"].to_numpy()
             lower = np.maximum(mean - error, 1e-6 * mean) if logarithmic else mean - error
             axes.scatter(points["place"], _shown(mean, logarithmic), 28.0, facecolors="none", edgecolors=colours)
-            axes.vlines(points["place"], _shown(lower, logarithmic), mean + error, colors=colours, lw=1.4)
+            axes.vlines(points["place"], _shown(lower, logarithmic), mean + error, colors=colours, lw=2.2)
             if theory in finals:
                 predicted = _shown(points[theory].to_numpy(), logarithmic)
                 own = [sheet.theory(number) for number, group in members.items() for _ in range(len(group))]
                 axes.scatter(points["place"], predicted, 28.0, c=own, marker="x", linewidths=1.2)
             if numeric:
-                sheet.lines(axes, members, "place", f"{series}_mean", "-", logarithmic)
+                sheet.lines(axes, members, "place", f"{series}_mean", "-", 1.0, logarithmic)
                 if theory in finals:
-                    sheet.lines(axes, members, "place", theory, "--", logarithmic)
+                    sheet.lines(axes, members, "place", theory, "--", 1.0, logarithmic)
         if logarithmic:
             sheet.set_logarithmic()
         for axes in sheet.axes:
@@ -192,15 +192,19 @@ class _Sheet:
         yield from zip(self.axes, members, strict=True)
 
     def lines(
-        self, axes: Axes, members: Mapping[int, pd.DataFrame], x: str, y: str, look: str, logarithmic: bool
+        self,
+        axes: Axes,
+        members: Mapping[int, pd.DataFrame],
+        x: str,
+        y: str,
+        look: str,
+        width: float,
+        logarithmic: bool,
     ) -> None:
         """A line a group, through a column of the network (solid) or of the theory (dashed)."""
         paths = [np.column_stack([group[x], _shown(group[y].to_numpy(), logarithmic)]) for group in members.values()]
-        predicted = look == "--"
-        colours = [self.theory(number) if predicted else self.colours[number] for number in members]
-        axes.add_collection(
-            LineCollection(paths, colors=colours, linestyles=look, linewidths=1.2 if predicted else 1.8)
-        )
+        colours = [self.theory(number) if look == "--" else self.colours[number] for number in members]
+        axes.add_collection(LineCollection(paths, colors=colours, linestyles=look, linewidths=width))
         axes.autoscale_view()
 
     def set_label(self, label: str) -> None:
