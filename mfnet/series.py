@@ -26,9 +26,11 @@ UNSATISFIED = Series("unsatisfied", r"$n_u$", "unsatisfied fraction", 0.05, "abs
 LOSS = Series("loss", r"$L$", "loss", 0.05, "initial")
 TRAIN_ERROR = Series("train_error", r"$\epsilon_{\rm train}$", "training error", 0.02, "absolute")
 TEST_ERROR = Series("test_error", r"$\epsilon_g$", "test error", 0.02, "absolute")
+#: |θ − θ₀|/|θ₀| over all nodes and their d + 1 parameters: how lazy a run is.
+DISPLACEMENT = Series("displacement", r"$|\Delta\theta|/|\theta_0|$", "displacement", 0.1, "relative")
 
 #: Observables of the way the network is integrated; the theory has none of them. Means over the time since the last
 #: observation: of the force φ̄, and of the share of examples whose force changed within a step.
 MEAN_FORCE, SLIDING = "mean_force", "sliding"
 
-SERIES: dict[str, Series] = {s.name: s for s in (GAMMA, UNSATISFIED, LOSS, TRAIN_ERROR, TEST_ERROR)}
+SERIES: dict[str, Series] = {s.name: s for s in (GAMMA, UNSATISFIED, LOSS, TRAIN_ERROR, TEST_ERROR, DISPLACEMENT)}

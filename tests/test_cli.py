@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import signal
 import subprocess
@@ -13,8 +14,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from mfnet.run_directory import RunDirectory
+from mfnet.series import SERIES
 
 SMALL = ["M=40", "N=400", "d=20", "data.n_test=400", "trainer.accelerator=cpu"]
 EXPERIMENTS = sorted(path.stem for path in (Path(__file__).parents[1] / "conf" / "experiment").glob("*.yaml"))
@@ -70,7 +73,7 @@ def test_a_run_leaves_every_file_of_the_contract(run):
     assert {path.name for path in (directory / "tensorboard").iterdir()} == {"network", "theory", "final"}
     assert (directory / ".hydra" / "config.yaml").exists()
     rows = history(directory)
-    for name in ("gamma", "unsatisfied", "loss", "train_error", "test_error"):
+    for name in SERIES:
         assert {f"{name}_network", f"{name}_theory"} <= set(rows[0])
     assert [int(row["k"]) for row in rows] == list(range(len(rows)))
     assert float(rows[0]["loss_network"]) == 1.0
@@ -80,11 +83,20 @@ def test_a_run_leaves_every_file_of_the_contract(run):
     assert end["n_unsatisfied"] == 0
     assert end["t_end"] == float(rows[-1]["t"])
     assert end["config"]["M"] == 40
-    assert set(end["agreement"]) == {"gamma", "unsatisfied", "loss", "train_error", "test_error"}
+    assert set(end["agreement"]) == {"gamma", "unsatisfied", "loss", "train_error", "test_error", "displacement"}
     nodes = np.load(directory / "nodes.npz")
     assert nodes["a"].shape == nodes["w_perp_theory"].shape == (len(rows), 10)
     assert "smoothing=0" in printed
     assert "test_error" in printed
+
+
+def test_the_displacement_is_that_of_the_last_checkpoint(run):
+    saved = torch.load(run[0] / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    a, w, a0, w0 = (saved[f"network.{name}"].double() for name in ("a", "w", "a0", "w0"))
+    expected = math.sqrt(((a - a0).square().sum() + (w - w0).square().sum()) / (a0.square().sum() + w0.square().sum()))
+    assert float(history(run[0])[0]["displacement_network"]) == 0.0
+    assert float(history(run[0])[-1]["displacement_network"]) == pytest.approx(expected, rel=1e-5)
+    assert summary(run[0])["displacement"] == float(history(run[0])[-1]["displacement_network"])
 
 
 def test_the_clock_follows_theory_while_all_are_unsatisfied(run):

@@ -1,6 +1,8 @@
 """Many runs read as tables, from their saved files and nothing else (no torch)."""
 
 from mfnet.collection.averages import curves, finals
+from mfnet.collection.collapse import Points, spread
 from mfnet.collection.collection import Collection, collect
+from mfnet.collection.onsets import onsets, until_first_end
 
-__all__ = ["Collection", "collect", "curves", "finals"]
+__all__ = ["Collection", "Points", "collect", "curves", "finals", "onsets", "spread", "until_first_end"]

@@ -14,22 +14,26 @@ from mfnet.run_directory import RunDirectory
 
 Arrays = Mapping[str, np.ndarray]
 
+#: Nodes whose trajectories are drawn, the first ones.
+NODES = 10
 
-def draw(directory: RunDirectory) -> Path:
-    """Draws ``figures/fig1.png`` from the saved history, nodes and examples; a missing theory is left out."""
+
+def draw(directory: RunDirectory, path: Path | None = None) -> Path:
+    """Draws ``figures/fig1.png``, or ``path``, from the saved history, nodes and examples, without a missing theory."""
     history = directory.read_history()
     nodes = directory.read_arrays(directory.nodes)
     examples = directory.read_arrays(directory.examples)
-    path = directory.figures / "fig1.png"
+    path = directory.figures / "fig1.png" if path is None else path
     with style.figure(path, 10.0, 7.6) as figure:
         panels = figure.subplots(2, 2).ravel()
-        _nodes(panels[0], nodes, "a", r"$a_i$")
-        _nodes(panels[1], nodes, "w_par", r"$w^\parallel_i$")
+        shown = {name: values[:, :NODES] if values.ndim == 2 else values for name, values in nodes.items()}
+        _nodes(panels[0], shown, "a", r"$a_i$")
+        _nodes(panels[1], shown, "w_par", r"$w^\parallel_i$")
         _clock(panels[2], history)
         _satisfaction(panels[3], examples)
-        for axes, letter in zip(panels, "abcd", strict=True):
+        style.letter(panels)
+        for axes in panels:
             style.log_time(axes, history["t"][1], history["t"][-1])
-            axes.set_title(letter, loc="left", fontweight="bold", fontsize=15)
         reached = examples["t_sat"][np.isfinite(examples["t_sat"]) & (examples["t_sat"] > 0.0)]
         if len(reached) > 0 and reached.min() < history["t"][-1]:
             panels[3].set_xlim(reached.min() / 1.5, history["t"][-1])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -63,3 +63,22 @@ def plain_ticks(axis: Axis) -> None:
         axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axis.set_minor_formatter(NullFormatter())
+
+
+def letter(panels: Iterable[Axes]) -> None:
+    """Names panels a, b, c, … at their upper left."""
+    for axes, name in zip(panels, "abcdefghijkl", strict=False):
+        axes.set_title(name, loc="left", fontweight="bold", fontsize=15)
+
+
+def number(value: float) -> str:
+    """A number in TeX, with three digits; a power of ten from 10⁴ on and below 10⁻².
+
+    >>> number(0.0333), number(90100.0), number(1e-3)
+    ('$0.0333$', '$9.01\\\\times 10^{4}$', '$10^{-3}$')
+    """
+    if value == 0.0 or 1e-2 <= abs(value) < 1e4:
+        return f"${float(f'{value:.3g}'):g}$"
+    mantissa, exponent = f"{value:.2e}".split("e")
+    factor = f"{float(mantissa):g}\\times " if float(mantissa) != 1.0 else ""
+    return f"${factor}10^{{{int(exponent)}}}$"

@@ -28,6 +28,7 @@ class Observed(NamedTuple):
     loss: float
     train_error: float
     test_error: float
+    displacement: float
     outside: float
     a_row: Float[Array, " D"]
     w_par_row: Float[Array, " D"]
@@ -82,6 +83,11 @@ class Nodes:
         total = float(np.einsum("ij,jk,ik->", moved, self.start, moved))
         along = direction @ moved
         return 1.0 - float(along @ self.start @ along) / total if total > 0.0 else 0.0
+
+    def displacement(self) -> float:
+        """|θ − θ₀|/|θ₀|, as root mean squares over the nodes."""
+        moved = self.propagator - np.eye(len(self.propagator))
+        return math.sqrt(float(np.einsum("ij,jk,ik->", moved, self.start, moved)) / float(np.trace(self.start)))
 
     def skew_ahead(self, u: Float[Array, " d"], q: Float[Array, " d"], dt: float) -> Float[Array, "d d"] | None:
         """Traceless part of ⟨a w⊥w⊥ᵀ⟩ after a time ``dt`` under ``q``, w⊥ being the part of w across ``u``.
@@ -257,6 +263,7 @@ class ClosureFlow:
             float(np.mean(self.loss.value(self.margins, h))) / self.model.alpha**2,
             _error(self.margins),
             _error(self.run.y_test * self.test_output),
+            self.nodes.displacement(),
             self.nodes.outside(direction),
             self.nodes.propagator[0].copy(),
             direction @ self.nodes.propagator[1:],

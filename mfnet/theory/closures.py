@@ -78,6 +78,7 @@ class ClosureSolution:
         loss: ⟨ℓ⟩/α².
         train_error: Fraction of wrong signs on the training set.
         test_error: The same on the test set.
+        displacement: |θ − θ₀|/|θ₀| over all nodes.
         outside: Share of the weights' motion that is not along ŵ*.
         a_row: A node's a is a_row·θ₀, θ₀ = (a₀, w₀).
         w_par_row: Its w∥ is w_par_row·θ₀.
@@ -89,6 +90,7 @@ class ClosureSolution:
     loss: Float[Array, " T"]
     train_error: Float[Array, " T"]
     test_error: Float[Array, " T"]
+    displacement: Float[Array, " T"]
     outside: Float[Array, " T"]
     a_row: Float[Array, "T D"]
     w_par_row: Float[Array, "T D"]
@@ -148,7 +150,7 @@ class LinearClosure(Theory):
 
     def series(self, t: Float[Array, " T"]) -> dict[str, Curve]:
         solution = self.solve(t)
-        names = ("gamma", "unsatisfied", "loss", "train_error", "test_error")
+        names = ("gamma", "unsatisfied", "loss", "train_error", "test_error", "displacement")
         return {name: Curve(getattr(solution, name)) for name in names}
 
     def nodes(

@@ -115,6 +115,7 @@ class FiniteWidth(Theory):
             "loss": Curve(solution.loss),
             "train_error": Curve((1.0 - flip) * error + flip * (1.0 - error)),
             "test_error": Curve(error),
+            "displacement": Curve(solution.displacement),
         }
 
     def nodes(

@@ -230,6 +230,7 @@ class MeanField(Theory):
             "loss": Curve(solution.loss),
             "train_error": Curve(solution.train_error),
             "test_error": Curve(solution.test_error),
+            "displacement": Curve(solution.displacement),
         }
 
     def nodes(
@@ -298,6 +299,17 @@ class MeanFieldSolution:
     def test_error(self) -> Float[Array, " T"]:
         """Generalisation error on true labels: 0 as soon as t > 0 (`FiniteWidth` has the correction)."""
         return np.where(self.sinh > 0.0, 0.0, 0.5)
+
+    @property
+    def displacement(self) -> Float[Array, " T"]:
+        """|θ − θ₀|/|θ₀| over all nodes, θ = (a, w): how lazy the network is.
+
+        By eq. 10 a node moves by (C − 1)(a₀, w∥₀) + S(w∥₀, a₀), so that E|θ − θ₀|² = (A² + B²)((C − 1)² + S²), beside
+        E|θ₀|² = A² + dB². Early, and at all times of a lazy network, √((A² + B²)/(A² + dB²)) γ.
+        """
+        a_var, w_var = self.model.a_std**2, self.model.w_std**2
+        share = (a_var + w_var) / (a_var + self.model.d * w_var)
+        return math.sqrt(share) * np.hypot(self.cosh - 1.0, self.sinh)
 
     def nodes(
         self, a0: Float[Array, " n"], w_par0: Float[Array, " n"]

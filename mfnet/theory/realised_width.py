@@ -72,6 +72,14 @@ class RealisedWidth(Theory):
                 result[k, rows] = (linear + activation.even(z) @ a - activation.even(z0) @ draw.a0) / len(draw.a0)
         return result
 
+    def _displacement(self, gamma: Float[Array, " T"]) -> Float[Array, " T"]:
+        """|θ − θ₀|/|θ₀| of the nodes on their hyperbolas."""
+        a0, w0 = self._actual.a0, self._actual.w0
+        w_par0 = w0 @ self._actual.direction
+        c1, s = (np.cosh(gamma) - 1.0)[:, None], np.sinh(gamma)[:, None]
+        moved = np.sum((c1 * a0 + s * w_par0) ** 2 + (c1 * w_par0 + s * a0) ** 2, axis=1)
+        return np.sqrt(moved / (np.sum(a0**2) + np.sum(w0**2)))
+
     def series(self, t: Float[Array, " T"]) -> dict[str, Curve]:
         draw, model, gamma = self._actual, self.mean_field, self.gamma(t)
         train = model.alpha * draw.y * self.output(draw.x, gamma)
@@ -82,6 +90,7 @@ class RealisedWidth(Theory):
             "loss": Curve(LOSSES[model.loss].value(train, model.h).mean(axis=1) / model.alpha**2),
             "train_error": Curve(_error(train)),
             "test_error": Curve(_error(test)),
+            "displacement": Curve(self._displacement(gamma)),
         }
 
     def nodes(

@@ -15,7 +15,7 @@ from mfnet.flow import Averaged, Flow, Objective, StoppingRules, StopReason
 from mfnet.losses import MarginLoss
 from mfnet.network import MeanFieldNetwork
 from mfnet.observables import node_projections, order_parameter
-from mfnet.series import GAMMA, LOSS, MEAN_FORCE, SLIDING, TEST_ERROR, TRAIN_ERROR, UNSATISFIED
+from mfnet.series import DISPLACEMENT, GAMMA, LOSS, MEAN_FORCE, SLIDING, TEST_ERROR, TRAIN_ERROR, UNSATISFIED
 from mfnet.training.metrics import ErrorRate, UnsatisfiedFraction, whole_value
 from mfnet.training.observation import Observation
 
@@ -84,6 +84,8 @@ class MeanFieldModule(lightning.LightningModule):
         self.direction = task.direction.to(self.device, self.network.w.dtype)
         gather = self.network.processes.gather_nodes
         self.a0, self.w_par0 = gather(self.network.a0), gather(node_projections(self.network.w0, self.direction)[0])
+        squares = self.network.a0.double().square().sum() + self.network.w0.double().square().sum()
+        self.size0 = math.sqrt(float(self.network.processes.sum_nodes(squares)) / self.network.M)
         self.observation = self.observe(k=0, t=0.0)
 
     @property
@@ -125,7 +127,7 @@ class MeanFieldModule(lightning.LightningModule):
         if rules.test_error_rise and series[TEST_ERROR.name] > rules.test_error_rise * self._lowest_test_error:
             return StopReason.TEST_ERROR_ROSE
         if rules.stationary is not None:
-            (t_before, before), now = self._displacement, self.flow.displacement()
+            (t_before, before), now = self._displacement, series[DISPLACEMENT.name]
             self._displacement = (observation.t, now)
             if before > 0.0 and math.log(now / before) < rules.stationary * math.log(observation.t / t_before):
                 return StopReason.STATIONARY
@@ -145,6 +147,7 @@ class MeanFieldModule(lightning.LightningModule):
             LOSS.name: float(loss) / self.alpha**2,
             TRAIN_ERROR.name: whole_value(self.train_error, train),
             TEST_ERROR.name: whole_value(self.test_error, test),
+            DISPLACEMENT.name: self.flow.displacement() / self.size0,
         }
         if isinstance(flow := self.flow, Averaged):
             series |= {MEAN_FORCE: flow.mean_force, SLIDING: flow.sliding}
