@@ -380,7 +380,7 @@ def test_no_flipped_bit_makes_a_traceback(healthy, file):
     path = victim(healthy, file)
     content = path.read_bytes()
     rng = np.random.default_rng(0)
-    for i, bit in zip(rng.integers(len(content), size=50), rng.integers(8, size=50), strict=True):
+    for i, bit in zip(rng.integers(len(content), size=30), rng.integers(8, size=30), strict=True):
         path.write_bytes(content[:i] + bytes([content[i] ^ (1 << bit)]) + content[i + 1 :])
         collection = collect(healthy)
         assert len(collection.damaged) + collection.runs["run"].str.partition("#")[0].nunique() == 3
@@ -514,6 +514,18 @@ def test_figures_are_drawn(sweep, capsys):
     assert status(capsys, sweep, *arguments)[0] == 0
     drawn = {path.name for path in (sweep / "other" / "figures").iterdir()}
     assert drawn == {"gamma_against_network.activation.png", "wall_seconds_against_network.activation.png"}
+
+
+def test_settings_of_any_kind_are_drawn(tmp_path, capsys):
+    """Null beside a number, more texts than there are colours, and more groups than a legend has room for."""
+    for i in range(14):
+        flow = {"flow.dt_max": None if i % 2 else 2.0, "network.activation": f"name{i}"}
+        write_run(tmp_path / str(i), seed=i, **flow)
+    assert status(capsys, tmp_path)[0] == 0
+    for key in ("flow.dt_max", "network.activation"):
+        out = tmp_path / key
+        assert status(capsys, tmp_path, "--plot", "gamma", "--against", key, "--out", out)[0] == 0
+        assert (out / "figures" / f"gamma_against_{key}.png").exists()
 
 
 def test_it_prints_a_line_a_group(sweep, capsys):

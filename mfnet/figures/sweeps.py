@@ -19,8 +19,11 @@ from matplotlib.figure import Figure
 from mfnet.figures import style
 from mfnet.series import GAMMA, MEAN_FORCE, SERIES, SLIDING, UNSATISFIED
 
-#: Most groups that a legend names and that colours tell apart; more are coloured by a number.
+#: Most groups that colours of their own tell apart; more are coloured by a number, if there is one.
 MOST_NAMED = 8
+
+#: Most groups that a legend has room for.
+MOST_LINES = 12
 
 #: Most values of a second setting that have a panel each.
 MOST_PANELS = 6
@@ -80,7 +83,7 @@ def draw_against_setting(finals: pd.DataFrame, by: Sequence[str], series: str, a
     numbers, groups = _groups(finals, [name for name in by if name != against])
     theory = f"{series}_theory_mean"
     numeric = _is_number(finals[against])
-    places, names = (finals[against], None) if numeric else pd.factorize(finals[against].astype("str"))
+    places, names = (finals[against], None) if numeric else pd.factorize(finals[against].map(_value))
     logarithmic = series not in LINEAR and _spread(finals[f"{series}_mean"])
     with _Sheet(path, groups) as sheet:
         beside = 0.0 if numeric else 0.6 * ((numbers + 0.5) / len(groups) - 0.5)
@@ -105,7 +108,10 @@ def draw_against_setting(finals: pd.DataFrame, by: Sequence[str], series: str, a
         for axes in sheet.axes:
             axes.set_xlabel(_symbol(against))
             if names is not None:
-                axes.set_xticks(range(len(names)), list(names), rotation=30 if sum(map(len, names)) > 40 else 0)
+                tilted = (
+                    {"rotation": 45.0, "ha": "right", "rotation_mode": "anchor"} if sum(map(len, names)) > 40 else {}
+                )
+                axes.set_xticks(range(len(names)), list(names), **tilted)
                 axes.set_xlim(-0.5, len(names) - 0.5)
                 axes.grid(visible=False, axis="x")
             else:
@@ -233,15 +239,19 @@ class _Sheet:
                 bar.set_ticks(list(values), labels=[_value(value) for value in values])
                 bar.minorticks_off()
         elif not one:
-            for colour, (_, group) in zip(self.colours, self.groups.iterrows(), strict=True):
+            for colour, (_, group) in zip(self.colours[:MOST_LINES], self.groups[:MOST_LINES].iterrows(), strict=True):
                 names = (x if isinstance(x, str) else f"{_symbol(str(key))} = {_value(x)}" for key, x in group.items())
                 name = ", ".join(names)
                 last.plot([], [], color=colour, label=name)
+            if len(self.groups) > MOST_LINES:
+                last.plot([], [], " ", label=f"… and {len(self.groups) - MOST_LINES} more")
         self._drawn.legend(loc="outside right upper")
 
 
 def _is_number(values: pd.Series) -> bool:
-    return pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
+    """Whether every value has a place on an axis of numbers: null has none."""
+    numeric = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
+    return numeric and bool(values.notna().all())
 
 
 def _spread(values: pd.Series) -> bool:
@@ -265,4 +275,6 @@ def _symbol(setting: str) -> str:
 
 
 def _value(value: Any) -> str:
+    if pd.isna(value):
+        return "null"
     return f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
