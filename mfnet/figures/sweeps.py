@@ -32,6 +32,8 @@ PANELS_IN_A_ROW = 3
 #: Series whose axis is linear however far their values are spread.
 LINEAR = (GAMMA.name, UNSATISFIED.name, MEAN_FORCE, SLIDING)
 
+_TILTED = {"rotation": 45.0, "ha": "right", "rotation_mode": "anchor"}
+
 _SYMBOLS = {"M": "$M$", "N": "$N$", "d": "$d$", "alpha": r"$\alpha$", "h": "$h$", "data.flip": r"flip $\epsilon$"}
 
 
@@ -108,9 +110,7 @@ def draw_against_setting(finals: pd.DataFrame, by: Sequence[str], series: str, a
         for axes in sheet.axes:
             axes.set_xlabel(_symbol(against))
             if names is not None:
-                tilted = (
-                    {"rotation": 45.0, "ha": "right", "rotation_mode": "anchor"} if sum(map(len, names)) > 40 else {}
-                )
+                tilted: Any = _TILTED if sum(map(len, names)) > 40 else {}
                 axes.set_xticks(range(len(names)), list(names), **tilted)
                 axes.set_xlim(-0.5, len(names) - 0.5)
                 axes.grid(visible=False, axis="x")
