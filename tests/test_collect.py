@@ -114,6 +114,8 @@ VARIED = [
     ({"schedule.times": [1.0, 2.0]}, ["schedule.times"]),
     ({"theory": {"_target_": "mfnet.theory.MeanField", "alpha": 1.0, "flip": 0.3}}, ["theory"]),
     ({"callbacks": {}, "ckpt": "last.ckpt"}, []),
+    ({"trainer": {"tensorboard": False, "precision": "auto", "accelerator": "gpu", "devices": 2}}, []),
+    ({"trainer.precision": "float64"}, ["trainer.precision"]),
 ]
 
 
@@ -194,7 +196,7 @@ def test_other_schedules_are_interpolated_in_the_logarithm_of_time(tmp_path):
     assert mean[10.0] == pytest.approx((8.0 - 4.0 * np.log(5.0) / np.log(100.0)) / 2.0)
 
 
-def test_several_directories_with_one_identity_count_once(tmp_path, capsys):
+def test_a_run_that_was_made_several_times_counts_once(tmp_path, capsys):
     write_run(tmp_path / "new", identity="aa", series={"gamma": [0, 1, 2, 4]})
     write_run(tmp_path / "old", identity="aa", series={"gamma": [0, 1, 2, 3]})
     write_run(tmp_path / "cut", identity="aa", t=(0.0, 1.0), reason="interrupted")
@@ -296,6 +298,15 @@ def test_replicas_that_do_not_say_how_they_ended_have_the_same_averages(tmp_path
     assert averages["wall_seconds_mean"].item() == 2.0
 
 
+def test_a_run_that_is_also_a_replica_counts_once(tmp_path):
+    write_singles(tmp_path / "single")
+    write_ensemble(tmp_path / "ensemble")
+    collection = collect(tmp_path)
+    assert len(collection.runs) == 6
+    assert len(collection.duplicates) == 3
+    assert finals(collection)["n"].item() == 3
+
+
 def test_replicas_with_scales_of_their_own_are_told_apart(tmp_path):
     directory, arrays = write_ensemble(tmp_path)
     directory.write_arrays(tmp_path / "replicas.npz", arrays | {"alpha": np.array([1.0, 1.0, 10.0])})
@@ -369,7 +380,7 @@ def test_no_flipped_bit_makes_a_traceback(healthy, file):
     path = victim(healthy, file)
     content = path.read_bytes()
     rng = np.random.default_rng(0)
-    for i, bit in zip(rng.integers(len(content), size=50), rng.integers(8, size=50), strict=True):
+    for i, bit in zip(rng.integers(len(content), size=30), rng.integers(8, size=30), strict=True):
         path.write_bytes(content[:i] + bytes([content[i] ^ (1 << bit)]) + content[i + 1 :])
         collection = collect(healthy)
         assert len(collection.damaged) + collection.runs["run"].str.partition("#")[0].nunique() == 3
@@ -503,6 +514,18 @@ def test_figures_are_drawn(sweep, capsys):
     assert status(capsys, sweep, *arguments)[0] == 0
     drawn = {path.name for path in (sweep / "other" / "figures").iterdir()}
     assert drawn == {"gamma_against_network.activation.png", "wall_seconds_against_network.activation.png"}
+
+
+def test_settings_of_any_kind_are_drawn(tmp_path, capsys):
+    """Null beside a number, more texts than there are colours, and more groups than a legend has room for."""
+    for i in range(14):
+        flow = {"flow.dt_max": None if i % 2 else 2.0, "network.activation": f"name{i}"}
+        write_run(tmp_path / str(i), seed=i, **flow)
+    assert status(capsys, tmp_path)[0] == 0
+    for key in ("flow.dt_max", "network.activation"):
+        out = tmp_path / key
+        assert status(capsys, tmp_path, "--plot", "gamma", "--against", key, "--out", out)[0] == 0
+        assert (out / "figures" / f"gamma_against_{key}.png").exists()
 
 
 def test_it_prints_a_line_a_group(sweep, capsys):

@@ -13,7 +13,7 @@ import pandas as pd
 from mfnet.collection.files import NETWORK, DamagedRunError
 from mfnet.collection.reading import read_runs
 from mfnet.collection.run import COMPLETE, WORDS, Run
-from mfnet.collection.settings import column, varied
+from mfnet.collection.settings import Setting, column, varied
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Collection:
             - every other number of ``summary.json`` by dotted name: ``agreement.gamma.within_until``, ….
         history: A row a run and observation: ``run``, what varied, and the columns of ``history.csv``.
         varied: The settings that varied, in the order of the config.
-        duplicates: Runs that averages leave out, each with the run of the same identity that stands for it.
+        duplicates: Runs that averages leave out, each with the run of the same settings that stands for it.
         damaged: Directories of runs that could not be read, each with the reason.
     """
 
@@ -54,7 +54,7 @@ class Collection:
 def collect(path: str | os.PathLike[str], names: Sequence[str] | None = None) -> Collection:
     """Reads every run at or below ``path``; other files and directories are passed over.
 
-    Where several runs have the same identity, that which finished last stands for all of them in averages.
+    Where several runs have the same settings, seed included, that which finished last stands for all in averages.
 
     Args:
         path: A run, or a directory above runs.
@@ -112,12 +112,10 @@ def _history(labels: Sequence[str], runs: Sequence[Run], shown: Mapping[str, pd.
 
 
 def _duplicates(labels: Sequence[str], runs: Sequence[Run]) -> list[tuple[str, str]]:
-    """Runs of the same identity as another (replicas of an ensemble: seed and α too), each with that other."""
-    same: dict[tuple[object, ...], list[int]] = {}
+    """Runs with the settings of another, its seed among them, each with that other."""
+    same: dict[frozenset[tuple[str, Setting]], list[int]] = {}
     for i, run in enumerate(runs):
-        if run.results["identity"] is not None:
-            key = (run.results["identity"], run.settings["seed"], run.settings["alpha"])
-            same.setdefault(key, []).append(i)
+        same.setdefault(frozenset(run.settings.items()), []).append(i)
     pairs = []
     for group in same.values():
         last = max(group, key=lambda i: (runs[i].results["state"] == COMPLETE, runs[i].written))

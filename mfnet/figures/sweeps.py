@@ -19,8 +19,11 @@ from matplotlib.figure import Figure
 from mfnet.figures import style
 from mfnet.series import GAMMA, MEAN_FORCE, SERIES, SLIDING, UNSATISFIED
 
-#: Most groups that a legend names and that colours tell apart; more are coloured by a number.
+#: Most groups that colours of their own tell apart; more are coloured by a number, if there is one.
 MOST_NAMED = 8
+
+#: Most groups that a legend has room for.
+MOST_LINES = 12
 
 #: Most values of a second setting that have a panel each.
 MOST_PANELS = 6
@@ -28,6 +31,8 @@ PANELS_IN_A_ROW = 3
 
 #: Series whose axis is linear however far their values are spread.
 LINEAR = (GAMMA.name, UNSATISFIED.name, MEAN_FORCE, SLIDING)
+
+_TILTED = {"rotation": 45.0, "ha": "right", "rotation_mode": "anchor"}
 
 _SYMBOLS = {"M": "$M$", "N": "$N$", "d": "$d$", "alpha": r"$\alpha$", "h": "$h$", "data.flip": r"flip $\epsilon$"}
 
@@ -53,9 +58,9 @@ def draw_against_time(curves: pd.DataFrame, by: Sequence[str], series: str, path
                     lower = np.maximum(mean - error, 1e-6 * mean) if logarithmic else mean - error
                     shaded = (_shown(lower, logarithmic), mean + error)
                     axes.fill_between(t, *shaded, color=sheet.colours[number], alpha=0.25, lw=0)
-            sheet.lines(axes, members, "t", f"{network}_mean", "-", logarithmic)
+            sheet.lines(axes, members, "t", f"{network}_mean", "-", 1.8, logarithmic)
             if theory in curves:
-                sheet.lines(axes, members, "t", theory, "--", logarithmic)
+                sheet.lines(axes, members, "t", theory, "--", 1.2, logarithmic)
         for axes in sheet.axes:
             style.log_time(axes, curves["t"].min(), curves["t"].max())
             style.plain_ticks(axes.xaxis)
@@ -80,7 +85,7 @@ def draw_against_setting(finals: pd.DataFrame, by: Sequence[str], series: str, a
     numbers, groups = _groups(finals, [name for name in by if name != against])
     theory = f"{series}_theory_mean"
     numeric = _is_number(finals[against])
-    places, names = (finals[against], None) if numeric else pd.factorize(finals[against].astype("str"))
+    places, names = (finals[against], None) if numeric else pd.factorize(finals[against].map(_value))
     logarithmic = series not in LINEAR and _spread(finals[f"{series}_mean"])
     with _Sheet(path, groups) as sheet:
         beside = 0.0 if numeric else 0.6 * ((numbers + 0.5) / len(groups) - 0.5)
@@ -91,21 +96,22 @@ def draw_against_setting(finals: pd.DataFrame, by: Sequence[str], series: str, a
             mean, error = points[f"{series}_mean"].to_numpy(), points[f"{series}_se"].to_numpy()
             lower = np.maximum(mean - error, 1e-6 * mean) if logarithmic else mean - error
             axes.scatter(points["place"], _shown(mean, logarithmic), 28.0, facecolors="none", edgecolors=colours)
-            axes.vlines(points["place"], _shown(lower, logarithmic), mean + error, colors=colours, lw=1.4)
+            axes.vlines(points["place"], _shown(lower, logarithmic), mean + error, colors=colours, lw=2.2)
             if theory in finals:
                 predicted = _shown(points[theory].to_numpy(), logarithmic)
                 own = [sheet.theory(number) for number, group in members.items() for _ in range(len(group))]
                 axes.scatter(points["place"], predicted, 28.0, c=own, marker="x", linewidths=1.2)
             if numeric:
-                sheet.lines(axes, members, "place", f"{series}_mean", "-", logarithmic)
+                sheet.lines(axes, members, "place", f"{series}_mean", "-", 1.0, logarithmic)
                 if theory in finals:
-                    sheet.lines(axes, members, "place", theory, "--", logarithmic)
+                    sheet.lines(axes, members, "place", theory, "--", 1.0, logarithmic)
         if logarithmic:
             sheet.set_logarithmic()
         for axes in sheet.axes:
             axes.set_xlabel(_symbol(against))
             if names is not None:
-                axes.set_xticks(range(len(names)), list(names), rotation=30 if sum(map(len, names)) > 40 else 0)
+                tilted: Any = _TILTED if sum(map(len, names)) > 40 else {}
+                axes.set_xticks(range(len(names)), list(names), **tilted)
                 axes.set_xlim(-0.5, len(names) - 0.5)
                 axes.grid(visible=False, axis="x")
             else:
@@ -192,15 +198,19 @@ class _Sheet:
         yield from zip(self.axes, members, strict=True)
 
     def lines(
-        self, axes: Axes, members: Mapping[int, pd.DataFrame], x: str, y: str, look: str, logarithmic: bool
+        self,
+        axes: Axes,
+        members: Mapping[int, pd.DataFrame],
+        x: str,
+        y: str,
+        look: str,
+        width: float,
+        logarithmic: bool,
     ) -> None:
         """A line a group, through a column of the network (solid) or of the theory (dashed)."""
         paths = [np.column_stack([group[x], _shown(group[y].to_numpy(), logarithmic)]) for group in members.values()]
-        predicted = look == "--"
-        colours = [self.theory(number) if predicted else self.colours[number] for number in members]
-        axes.add_collection(
-            LineCollection(paths, colors=colours, linestyles=look, linewidths=1.2 if predicted else 1.8)
-        )
+        colours = [self.theory(number) if look == "--" else self.colours[number] for number in members]
+        axes.add_collection(LineCollection(paths, colors=colours, linestyles=look, linewidths=width))
         axes.autoscale_view()
 
     def set_label(self, label: str) -> None:
@@ -229,15 +239,19 @@ class _Sheet:
                 bar.set_ticks(list(values), labels=[_value(value) for value in values])
                 bar.minorticks_off()
         elif not one:
-            for colour, (_, group) in zip(self.colours, self.groups.iterrows(), strict=True):
+            for colour, (_, group) in zip(self.colours[:MOST_LINES], self.groups[:MOST_LINES].iterrows(), strict=True):
                 names = (x if isinstance(x, str) else f"{_symbol(str(key))} = {_value(x)}" for key, x in group.items())
                 name = ", ".join(names)
                 last.plot([], [], color=colour, label=name)
+            if len(self.groups) > MOST_LINES:
+                last.plot([], [], " ", label=f"… and {len(self.groups) - MOST_LINES} more")
         self._drawn.legend(loc="outside right upper")
 
 
 def _is_number(values: pd.Series) -> bool:
-    return pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
+    """Whether every value has a place on an axis of numbers: null has none."""
+    numeric = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
+    return numeric and bool(values.notna().all())
 
 
 def _spread(values: pd.Series) -> bool:
@@ -261,4 +275,6 @@ def _symbol(setting: str) -> str:
 
 
 def _value(value: Any) -> str:
+    if pd.isna(value):
+        return "null"
     return f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
