@@ -175,7 +175,7 @@ def test_fixed_points_are_those_of_theory():
 
 def drawn(name, sweep, tmp_path):
     """The figure, as an image that is not blank."""
-    path = EXPERIMENTS[name](collect(sweep), tmp_path / "new" / f"{name}.png")
+    path = EXPERIMENTS[name].draw(collect(sweep), tmp_path / "new" / f"{name}.png")
     assert path == tmp_path / "new" / f"{name}.png"
     image = matplotlib.image.imread(path)[..., :3]
     assert min(image.shape[:2]) > 600

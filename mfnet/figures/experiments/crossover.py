@@ -3,6 +3,10 @@ r"""From rich to lazy over α and M, in 1/M and in 1/√M scaling: ``experiment=
 A network with f' = M^{-1/2} Σ a_i σ(z_i) = √M f has the loss L' = ⟨ℓ(α y F')⟩/α² = ⟨ℓ(α√M y F)⟩/α²: M times
 the loss of the 1/M network (eq. 8) at α_mf = α√M. Its plain gradient flow θ̇ = −∂L'/∂θ is therefore the mean-field flow
 θ̇ = −M ∂L/∂θ (eq. 4) at α_mf, at the same t: the runs at (α_mf, M) are those of the other scaling at α = α_mf/√M.
+
+So curves for different M collapse against α in one scaling and against α√M in the other, where M is large. What is left
+is of finite M: the kernel of lazy networks, which changes by O(γ²) at M = ∞ and by O(γ/√M) besides, and their test
+error, which needs M ≫ d²/2 features.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ def draw(collection: Collection, path: Path) -> Path:
     predicted = until_first_end(measured, collection.runs, BY)
     M, N = measured["M"].max(), measured["N"].max()
     with style.figure(path, 16.0, 9.2) as figure:
-        grid = figure.subplots(2, 3, sharex="col")
+        grid = figure.subplots(2, 3)
         style.letter(grid.ravel())
         for column, (over, fixed, value) in enumerate((("N", "M", M), ("M", "N", N))):
             for axes, series in zip(grid[:, column], (TEST_ERROR, TRAIN_ERROR), strict=True):
@@ -42,41 +42,53 @@ def draw(collection: Collection, path: Path) -> Path:
 def _errors(axes: Axes, measured: pd.DataFrame, found: pd.DataFrame, closure: pd.DataFrame, model: MeanField) -> None:
     """Test error at the first observation and at its minimum, over N for each M."""
     start = measured[measured["t"] == measured.loc[measured["t"] > 0.0, "t"].min()]
+    aside = _aside(measured["M"])
     sizes = np.geomspace(measured["N"].min(), measured["N"].max(), 30)
     for M, colour in panels.shaded(measured["M"]):
         own = start[start["M"] == M]
         mean, error = (own[f"{TEST_ERROR.name}_network_{of}"] for of in ("mean", "se"))
-        axes.errorbar(own["N"], mean, error, **panels.POINTS, color=colour, label=f"$M={M}$, at the start")
+        axes.errorbar(own["N"] * aside[M], mean, error, **panels.POINTS, color=colour, label=f"$M={M}$, at the start")
         axes.plot(sizes, [starting_error(model, N, M) for N in sizes], color=colour, lw=1.5)
         for table, look in ((found, panels.ONSET), (closure, panels.PREDICTED)):
             own = table[table["M"] == M]
-            axes.plot(own["N"], own["test_error"], **look, color=colour)
-    axes.set(xscale="log", yscale="log", ylabel=f"{TEST_ERROR.label} {TEST_ERROR.symbol}")
+            axes.plot(own["N"] * aside[M], own["test_error"], **look, color=colour)
+    axes.set(yscale="log", ylabel=f"{TEST_ERROR.label} {TEST_ERROR.symbol}")
+    axes.set_ylim(top=0.5)
     axes.set_title("test error at start and minimum", fontsize=13)
-    style.plain_ticks(axes.yaxis)
+    _over_sizes(axes, measured)
     axes.legend(loc="upper right")
 
 
 def _times(axes: Axes, found: pd.DataFrame, closure: pd.DataFrame, single: pd.DataFrame, model: MeanField) -> None:
     """Time of the minimum over N for each M, of the mean curve and of single seeds, in units of the theory's time."""
-    unit = model.time_scale
+    unit, aside = model.time_scale, _aside(found["M"])
     for M, colour in panels.shaded(found["M"]):
         own = single[(single["M"] == M) & single["inside"]]
-        axes.plot(own["N"], own["t"] / unit, ".", ms=4.0, color=colour, alpha=0.5)
+        axes.plot(own["N"] * aside[M], own["t"] / unit, ".", ms=5.0, color=colour, alpha=0.6)
         for table, look in ((found, panels.ONSET), (closure, panels.PREDICTED)):
             own = table[(table["M"] == M) & table["inside"]]
-            axes.plot(own["N"], own["t"] / unit, **look, color=colour)
-    sizes = np.unique(found["N"]).astype(float)
-    power = onset_time_exponent(lazy=False)
-    level = found["t"].mean() / unit
-    axes.plot(
-        sizes,
-        level * (sizes / np.exp(np.log(sizes).mean())) ** power,
-        ":",
-        color=style.GUIDE,
-        label=r"$\propto (N/d)^{2/3}$",
-    )
-    axes.set(xscale="log", yscale="log", xlabel="$N$", ylabel="$t$ / unit of time")
+            axes.plot(own["N"] * aside[M], own["t"] / unit, **look, color=colour)
+    sizes = np.unique(found["N"])
+    law = (sizes / model.d) ** onset_time_exponent(lazy=False)
+    guide = law * found["t"].median() / unit / np.median(law)
+    axes.plot(sizes, guide, ":", color=style.GUIDE, label=r"scaling law $(N/d)^{2/3}$")
+    axes.set(yscale="log", xlabel="$N$", ylabel="$t$ / unit of time")
     axes.set_title("time of the minimum; dots are single seeds", fontsize=13)
-    style.plain_ticks(axes.yaxis)
+    _over_sizes(axes, found)
     axes.legend(loc="lower right")
+
+
+def _over_sizes(axes: Axes, measured: pd.DataFrame) -> None:
+    """A logarithmic axis of N, named where there are points."""
+    sizes = np.unique(measured["N"])
+    axes.set_xscale("log")
+    axes.set_xticks(sizes, [f"{size:g}" for size in sizes])
+    axes.minorticks_off()
+    axes.set_xlim(0.8 * sizes[0], 1.25 * sizes[-1])
+    style.plain_ticks(axes.yaxis)
+
+
+def _aside(widths: pd.Series) -> dict[int, float]:
+    """Factors on N by which points of different M stand beside one another."""
+    distinct = sorted(widths.unique().tolist())
+    return dict(zip(distinct, np.geomspace(0.96, 1.04, len(distinct)), strict=True))

@@ -25,9 +25,9 @@ from mfnet.theory.losses import LOSSES
 #: Nodes in the plane of (a, w∥), and how far out they are shown, in initial standard deviations.
 NODES, REACH = 10, 6.0
 
-COLOURS = dict(zip(ACTIVATIONS, color_sequences["tab10"], strict=False))
-SIZES = dict(zip(ACTIVATIONS, (11.0, 9.5, 8.0, 6.5, 5.0, 3.5), strict=True))  # what coincides stays visible
-MARKERS = dict(zip(LOSSES, "osD^", strict=False))
+COLOURS = dict(zip(ACTIVATIONS, color_sequences["tab20"][::2] + color_sequences["tab20"][1::2], strict=False))
+SIZES = {name: max(11.0 - 1.5 * number, 3.0) for number, name in enumerate(ACTIVATIONS)}  # what coincides stays visible
+MARKERS = dict(zip(LOSSES, "osD^vPX*<>", strict=False))
 
 
 class Clocked(NamedTuple):
