@@ -144,7 +144,8 @@ def train(path, times, checkpoint=None):
     module = EnsembleModule(networks, Hinge(), alpha, EnsembleAveraged, seeds, rules)
     options = TrainerOptions(accelerator="cpu", tensorboard=False)
     callbacks = [NodeLog(), ExampleLog(), ReplicaLog()]
-    run(module, data, callbacks, RunDirectory(path), {}, [], options, checkpoint)
+    config = {"stop": {}, "trainer": {"precision": "float64"}}
+    run(module, data, callbacks, RunDirectory(path), config, [], options, checkpoint)
     return module
 
 

@@ -39,7 +39,7 @@ def write_curve(writer: SummaryWriter, series: str, curve: Curve, k: int) -> Non
 
 
 def margin_layout() -> dict[str, dict[str, list[object]]]:
-    """Custom Scalars: one Margin chart a series, the theory's band and the network's line in it."""
+    """Custom Scalars: one Margin chart a series; the theory's band, and the network's line, or band over replicas."""
     return {
         "Network against theory": {
             series.label: ["Margin", [value(series.name), *band(series.name)]] for series in SERIES.values()
