@@ -33,7 +33,7 @@ def reproduce(arguments: Sequence[str]) -> int:
     small = "small=true" in given
     overrides = [word for word in given if not word.startswith("small=")]
     if not names or not {"-h", "--help", "--list"}.isdisjoint(names):
-        print(USAGE + "\n".join(f"{name:14} {_caption(name)}" for name in EXPERIMENTS))
+        print(USAGE + "\n".join(f"{name:14} {experiment.caption}" for name, experiment in EXPERIMENTS.items()))
         return 0
     names = list(EXPERIMENTS) if names == ["all"] else names
     try:
@@ -51,20 +51,13 @@ def reproduce(arguments: Sequence[str]) -> int:
         return 2
     statuses = []
     for name in names:
-        print(f"\n{name}: {_caption(name)}", flush=True)
+        print(f"\n{name}: {EXPERIMENTS[name].caption}", flush=True)
         started = time.monotonic()
         status = sweep(jobs[name], ["-m", *settings[name]], ["mfnet", "reproduce", *arguments])
         if status == 0:
             print(f"{shown(_draw(name, jobs[name]))}   {time.monotonic() - started:.0f} s", flush=True)
         statuses.append(status)
     return max(statuses)
-
-
-def _caption(name: str) -> str:
-    """What the figure of an experiment shows, in a line."""
-    from mfnet.figures.experiments import EXPERIMENTS
-
-    return str(EXPERIMENTS[name].__doc__).partition("\n")[0]
 
 
 def _settings(name: str, overrides: Sequence[str], *, small: bool) -> list[str]:
@@ -80,4 +73,4 @@ def _draw(name: str, jobs: Sequence[Job]) -> Path:
 
     directory = jobs[0].directory.parent
     runs = collect(directory, [job.directory.name for job in jobs])
-    return EXPERIMENTS[name](runs, directory / f"{name}.png")
+    return EXPERIMENTS[name].draw(runs, directory / f"{name}.png")
