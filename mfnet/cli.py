@@ -30,7 +30,7 @@ import mfnet
 from mfnet.run_directory import RunDirectory, curve_columns
 from mfnet.schedule import round_to_digit
 from mfnet.series import GAMMA, SERIES
-from mfnet.theory import Draw, Trust, trust
+from mfnet.theory import Draw, MeanField, Trust, trust
 from mfnet.validation import InvalidSettingError, SettingError, validate, validate_directory, validate_memory
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             if command == "train":
                 overrides = _with_checkpoint(overrides, multirun=multirun)
-            _check(command, overrides, multirun=multirun)
+            overrides += _check(command, overrides, multirun=multirun)
         except SettingError as error:
             return _fail(str(error)) if _rank() == 0 else 2
     if command == "train" and _rank() > 0:
@@ -108,8 +108,11 @@ def _fail(message: str) -> int:
 # ---------------------------------------------------------------- checks before any work
 
 
-def _check(command: str, overrides: list[str], *, multirun: bool) -> None:
+def _check(command: str, overrides: list[str], *, multirun: bool) -> list[str]:
     """Composes and validates every job that Hydra is about to run.
+
+    Returns:
+        What a single run must be told besides: N and d where they are those of its data.
 
     Raises:
         SettingError: For the first setting that is wrong.
@@ -117,7 +120,7 @@ def _check(command: str, overrides: list[str], *, multirun: bool) -> None:
     with hydra.initialize_config_module(CONFIG_MODULE, version_base="1.3"):
         jobs = _expand(overrides) if multirun else iter([overrides])
         for number, job in enumerate(jobs):
-            composed = _compose(job)
+            composed = _complete(_compose(job))
             config = _resolve(composed)
             validate(config)
             _check_targets(config, ("mean_field", "schedule", "theory") if command == "predict" else tuple(config))
@@ -131,6 +134,7 @@ def _check(command: str, overrides: list[str], *, multirun: bool) -> None:
             if number == 0 and config["ckpt"] is None:
                 key = "hydra.sweep.dir" if multirun else "hydra.run.dir"
                 validate_directory(key, OmegaConf.select(composed, key))
+    return [] if multirun or "d" in config["data"] else [f"N={config['N']}", f"d={config['d']}"]
 
 
 def _expand(overrides: list[str]) -> Iterator[list[str]]:
@@ -158,6 +162,28 @@ def _compose(overrides: list[str]) -> DictConfig:
             asked = next((o for o in overrides if o.startswith(key)), key)
             raise SettingError(f"{asked}: there is no setting of this name{_suggestion(key)}") from None
         raise SettingError(" ".join(str(error).split())) from None
+
+
+def _complete(config: DictConfig) -> DictConfig:
+    """``config`` with the N and d of a data set that has its own, which is read for that.
+
+    Raises:
+        SettingError: If it cannot be read, or other numbers are asked for.
+    """
+    if "d" in config.data:
+        return config
+    plain = _resolve(config)
+    validate(plain)
+    _check_targets(plain, ("data",))
+    try:
+        x = instantiate(config.data, schedule=np.zeros(1)).draw().train.x
+    except InstantiationException as error:
+        raise InvalidSettingError("data", config.data._target_, str(error.__cause__ or error)) from None
+    for key, size in zip(("N", "d"), x.shape, strict=True):
+        if config[key] not in (None, size):
+            raise InvalidSettingError(key, config[key], f"these data have {key}={size} as prepared; leave it out")
+        config[key] = size
+    return config
 
 
 def _suggestion(key: str) -> str:
@@ -271,7 +297,7 @@ def _with_checkpoint(overrides: list[str], *, multirun: bool) -> list[str]:
     if "hydra.run.dir" not in given:
         merged.append(f"hydra.run.dir={checkpoint.run_directory}")
     with hydra.initialize_config_module(CONFIG_MODULE, version_base="1.3"):
-        config = _compose(merged)
+        config = _complete(_compose(merged))
     validate(_resolve(config))
     checkpoint.check_continues(_resolve(config), _schedule(config)[1])
     return merged
@@ -291,7 +317,7 @@ def _train(config: DictConfig) -> None:
     from mfnet.training import MeanFieldModule, TrainerOptions, run
     from mfnet.training.summary import report
 
-    plain = _resolve(config)
+    plain = _resolve(_complete(config))
     directory = RunDirectory(HydraConfig.get().runtime.output_dir)
     unit, schedule = _schedule(config)
     checkpoint: Checkpoint | None = None
@@ -344,7 +370,7 @@ def _train(config: DictConfig) -> None:
 def _predict(config: DictConfig) -> None:
     """The theory's history, without training."""
     directory = RunDirectory(HydraConfig.get().runtime.output_dir)
-    unit, times = _schedule(config)
+    unit, times = _schedule(_complete(config))
     curves = instantiate(config.theory).of_draw(lambda: _draw(config)).series(times)
     columns = {"k": np.arange(len(times)), "t": times}
     for name, curve in curves.items():
@@ -356,16 +382,20 @@ def _predict(config: DictConfig) -> None:
     print(f"{'t':>12}" + "".join(f"{series.name:>14}" for series in shown))
     for k in np.unique(np.linspace(0, len(times) - 1, 21).round().astype(int)):
         print(f"{times[k]:>12.5g}" + "".join(f"{curves[series.name].value[k]:>14.8g}" for series in shown))
-    gamma_star = instantiate(config.mean_field).gamma_star
+    gamma_star = _mean_field(config).gamma_star
     if np.isfinite(gamma_star):
         print(f"{GAMMA.name} ends at {gamma_star:.8g}")
-    print(f"unit of time {unit:g}\n\ntrustworthy for M={config.M} and N={config.N}:")
-    print("\n".join(f"  {entry}" for entry in _trust(config, times)))
+    print(f"unit of time {unit:g}")
+    if trusted := _trust(config, times):
+        print(f"\ntrustworthy for M={config.M} and N={config.N}:")
+        print("\n".join(f"  {entry}" for entry in trusted))
     print(_shown(directory.history))
 
 
 def _trust(config: DictConfig, times: np.ndarray) -> list[Trust]:
-    """Until when each prediction is trustworthy, between the first and the last of the times."""
+    """Until when each prediction is trustworthy, between the first and the last of the times; unknown for real data."""
+    if instantiate(config.mean_field).needs_draw:
+        return []
     looked = np.union1d(times, np.geomspace(times[1], times[-1], 100)[1:-1]) if len(times) > 2 else times
     return trust(instantiate(config.mean_field), config.M, config.N, looked)
 
@@ -378,6 +408,12 @@ def _network(config: DictConfig, **options: Any) -> MeanFieldNetwork:
     source = generator(config.seed, "network")
     scales = {"a_std": config.network.a_std, "w_std": config.network.w_std}
     return MeanFieldNetwork(config.M, config.d, config.network.activation, generator=source, **scales, **options)
+
+
+def _mean_field(config: DictConfig) -> MeanField:
+    """The mean-field solution, of the actual training set where the data have no law."""
+    solution: MeanField = instantiate(config.mean_field).of_draw(lambda: _draw(config))
+    return solution
 
 
 def _draw(config: DictConfig) -> Draw:
@@ -398,7 +434,7 @@ def _validate(arguments: Sequence[str]) -> int:
 
 def _schedule(config: DictConfig) -> tuple[float, np.ndarray]:
     """The theory's unit of time, to one digit, and the observation times."""
-    unit = round_to_digit(instantiate(config.mean_field).time_scale)
+    unit = round_to_digit(_mean_field(config).time_scale)
     return unit, instantiate(config.schedule, time_scale=unit)
 
 

@@ -24,6 +24,7 @@ class RunDirectory:
     - ``nodes.npz``: ``t`` (K,) and ``a``, ``w_par``, ``w_perp`` (K, n), and the same with ``_theory``;
     - ``examples.npz``: ``x_par`` and ``t_sat`` (n,) of followed examples, and the theory's curve ``t`` (K,),
       ``x_theory`` with ``x_theory_lo`` and ``x_theory_hi``;
+    - ``preparation.npz``: what was fitted to a real training set, and which of its rows are used;
     - ``summary.json``, ``figures/``, ``tensorboard/``, ``checkpoints/``.
     """
 
@@ -32,6 +33,7 @@ class RunDirectory:
         self.history = self.path / "history.csv"
         self.nodes = self.path / "nodes.npz"
         self.examples = self.path / "examples.npz"
+        self.preparation = self.path / "preparation.npz"
         self.summary = self.path / "summary.json"
         self.figures = self.path / "figures"
         self.tensorboard = self.path / "tensorboard"

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.image import imread
 
+from mfnet.data import ObservedData
 from mfnet.figures import draw_figures
 from mfnet.flow import StopReason
 from mfnet.run_directory import RunDirectory, curve_columns
@@ -83,6 +84,9 @@ class RunFiles(Observer):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._start = time.monotonic()
+        fitted = cast(ObservedData, trainer.datamodule).fitted  # type: ignore[attr-defined]  # set by fit
+        if fitted:
+            self.directory.write_arrays(self.directory.preparation, fitted)
         super().on_train_start(trainer, pl_module)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
