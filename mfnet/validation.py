@@ -91,9 +91,7 @@ RULES: tuple[Rule, ...] = (
     Rule("data.d", _integer(2), "must be a whole number of at least 2"),
     Rule("data.inputs", *_one_of(("normal", "sphere", "radial", "elongated", "mixture"))),
     Rule("data.separation", _number(lambda value: value >= 0.0), "must be a finite number of at least 0"),
-    Rule(
-        "data.source", lambda value: value is not None, "must name a source by its _target_"
-    ),
+    Rule("data.source", lambda value: value is not None, "must name a source by its _target_"),
     Rule("data.source.folder", _text, "must be the path of a folder of IDX files"),
     Rule("data.source.file", _text, "must be the path of a file"),
     Rule("data.source.label", _text, "must be the name of the column with the classes"),

@@ -14,6 +14,9 @@ from mfnet.run_directory import RunDirectory
 
 Arrays = Mapping[str, np.ndarray]
 
+#: Nodes whose trajectories are drawn, at most.
+N_NODES = 10
+
 
 def draw(directory: RunDirectory) -> Path:
     """Draws ``figures/fig1.png`` from the saved history, nodes and examples; a missing theory is left out."""
@@ -39,7 +42,7 @@ def draw(directory: RunDirectory) -> Path:
 def _nodes(axes: Axes, nodes: Arrays, name: str, label: str) -> None:
     """Trajectories of single nodes: circles, with the theory's hyperbolas as lines."""
     colours = color_sequences["tab10"]
-    for i, values in enumerate(nodes[name].T):
+    for i, values in enumerate(nodes[name].T[:N_NODES]):
         colour = colours[i % len(colours)]
         axes.plot(nodes["t"], values, "o", color=colour, markerfacecolor="none")
         if f"{name}_theory" in nodes:

@@ -148,7 +148,7 @@ class LinearClosure(Theory):
 
     def series(self, t: Float[Array, " T"]) -> dict[str, Curve]:
         solution = self.solve(t)
-        names = ("gamma", "unsatisfied", "loss", "train_error", "test_error")
+        names = ("gamma", "unsatisfied", "loss", "train_error", "test_error", "outside")
         return {name: Curve(getattr(solution, name)) for name in names}
 
     def nodes(

@@ -1,6 +1,6 @@
 """Training with Lightning: the module, its callbacks, and a run of them."""
 
-from mfnet.training.callbacks import ExampleLog, KernelLog, NodeLog, Observer, TheoryOverlay
+from mfnet.training.callbacks import ExampleLog, KernelLog, NodeAgreement, NodeLog, Observer, TheoryOverlay
 from mfnet.training.module import MeanFieldModule
 from mfnet.training.observation import Observation
 from mfnet.training.run import TrainerOptions, run
@@ -9,6 +9,7 @@ __all__ = [
     "ExampleLog",
     "KernelLog",
     "MeanFieldModule",
+    "NodeAgreement",
     "NodeLog",
     "Observation",
     "Observer",

@@ -16,6 +16,9 @@ from mfnet.training.callbacks.theory_overlay import overlays
 from mfnet.training.module import MeanFieldModule
 from mfnet.training.observation import Observation
 
+#: Nodes with charts of their own in TensorBoard, at most.
+N_SHOWN = 10
+
 
 class NodeLog(Observer):
     """Records (a, w∥, |w⊥|) of the first ``n`` nodes, and histograms of all; initial values are independent.
@@ -65,7 +68,7 @@ class NodeLog(Observer):
 
 
 def _write_nodes(writer: SummaryWriter, nodes: Nodes, k: int) -> None:
-    """Writes the last point of some trajectories."""
+    """Writes the last point of the first trajectories."""
     for name, values in zip(Nodes._fields, nodes, strict=True):
-        for i, number in enumerate(values[-1]):
+        for i, number in enumerate(values[-1, :N_SHOWN]):
             writer.add_scalar(tags.node(name, i), float(number), k)

@@ -20,7 +20,7 @@ from mfnet.theory import Curve, Trust
 from mfnet.training import tags
 from mfnet.training.callbacks.example_log import ExampleLog
 from mfnet.training.callbacks.node_log import NodeLog
-from mfnet.training.callbacks.observer import Observer
+from mfnet.training.callbacks.observer import Observer, observers
 from mfnet.training.callbacks.theory_overlay import overlays
 from mfnet.training.module import MeanFieldModule
 from mfnet.training.observation import Observation
@@ -53,6 +53,8 @@ class RunFiles(Observer):
                 if name in series:
                     columns = curve_columns(name, series[name], theory)
                     row |= {column: float(values[-1]) for column, values in columns.items()}
+        for callback in observers(trainer):
+            row |= callback.columns()
         self.rows.append(row)
         self.directory.write_history(self.rows)
         if isinstance(trainer.logger, TensorBoardLogger):
@@ -114,6 +116,8 @@ class RunFiles(Observer):
             entry.prediction: {"until": entry.until if entry.until < math.inf else None, "because": entry.because}
             for entry in self.trusted
         }
+        for callback in observers(trainer):
+            summary |= callback.summary(history)
         self.directory.write_summary(summary)
 
     def _seconds(self) -> float:
