@@ -88,7 +88,7 @@ RULES: tuple[Rule, ...] = (
     Rule("loss.name", *_one_of(LOSSES)),
     Rule("data.n_train", _optional(_COUNT[0]), f"{_COUNT[1]}, or null with real data for all that there are"),
     Rule("data.n_test", *_COUNT),
-    Rule("data.d", _integer(2), "must be a whole number of at least 2"),
+    Rule("data.d", _optional(_integer(2)), "must be a whole number of at least 2"),
     Rule("data.inputs", *_one_of(("normal", "sphere", "radial", "elongated", "mixture"))),
     Rule("data.separation", _number(lambda value: value >= 0.0), "must be a finite number of at least 0"),
     Rule("data.source", lambda value: value is not None, "must name a source by its _target_"),

@@ -105,9 +105,10 @@ def departure_lines(departures: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Until when nodes followed each theory, and what was seen when they left it."""
     return [
         f"nodes follow {name} to the end"
-        if x["until"] is None
-        else f"nodes follow {name} until t = {x['until']:.4g}: then {', '.join(x['because'])} is beyond its tolerance, "
-        f"{x['unsatisfied_then']:.2f} are unsatisfied, and {x['outside_then']:.2f} of the motion is not along ŵ*"
+        if not x["departed"]
+        else f"nodes follow {name} until t = {x['until']:.4g}: then {' and '.join(x['because'])} fell below "
+        f"{x['tolerance']['r2_a']:g}, with {x['unsatisfied_then']:.2f} unsatisfied and {x['outside_then']:.2f} of the "
+        "motion not along ŵ*"
         for name, x in departures.items()
     ]
 

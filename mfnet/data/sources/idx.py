@@ -64,6 +64,8 @@ class IDXFolder:
             images, labels = read_idx(self._file(part, "images")), read_idx(path := self._file(part, "labels"))
             if labels.ndim != 1:
                 raise SettingError(f"{path}: has {labels.ndim} dimensions; labels have one")
+            if images.dtype != np.uint8:
+                raise SettingError(f"{self._file(part, 'images')}: holds no unsigned bytes, as its name says")
             parts.append((images, labels))
         return make_records(parts, self.folder)
 

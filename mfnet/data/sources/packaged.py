@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from sklearn import datasets
 
 from mfnet.data.sources.records import Records, make_records
+from mfnet.validation import InvalidSettingError
+
+NAMES = ("digits", "breast_cancer")
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,11 @@ class Packaged:
             'malignant' or 'benign'.
     """
 
-    name: Literal["digits", "breast_cancer"]
+    name: str
+
+    def __post_init__(self) -> None:
+        if self.name not in NAMES:
+            raise InvalidSettingError("data.source.name", self.name, f"must be one of {', '.join(NAMES)}")
 
     def read(self) -> Records:
         loaded = getattr(datasets, f"load_{self.name}")()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -34,6 +34,7 @@ class Records:
         return f"column {number}" if self.columns is None else f"column {self.columns[number]!r}"
 
 
+@runtime_checkable
 class Source(Protocol):
     """Anything that reads records; two that are equal read the same."""
 
@@ -67,7 +68,7 @@ def make_records(
     labels = np.concatenate([class_names(labels) for _, labels in parts])
     records = Records(x, labels, len(parts[0][0]) if len(parts) > 1 else None, origin, columns)
     if not np.isfinite(x).all():
-        row, column = np.argwhere(~np.isfinite(x))[0]
+        row, column = np.argwhere(~np.isfinite(x))[0].tolist()
         raise SettingError(
             f"{origin}: {x[row, column]} in row {row}, {records.column(column)}; every value must be a finite number: "
             "leave out the row or the column, or fill in a value"

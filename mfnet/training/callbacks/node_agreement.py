@@ -35,13 +35,14 @@ class NodeAgreement(Observer):
     R² = 1 − Σ(v − v̂)²/Σ(v − ⟨v⟩)² over nodes. While nodes have hardly moved, that of a and w∥ is near 1 whatever is
     predicted; ``r2_moved``, of displacements, is the stricter measure.
 
-    ``summary.json`` says under ``nodes`` until when each measure was within its tolerance.
+    ``summary.json`` says under ``nodes`` until when each measure was within its tolerance, and what was seen at the
+    first observation where the nodes were not.
 
     Args:
         n: Number of nodes that are compared; all if there are fewer.
         principal: Number of leading principal directions.
         r2: Least R² of a and of w∥ at which nodes are said to follow.
-        unsatisfied: Largest deviation of the unsatisfied fraction, likewise.
+        unsatisfied: Largest deviation of the unsatisfied fraction at which it is.
     """
 
     def __init__(self, n: int = 1000, principal: int = 10, r2: float = 0.97, unsatisfied: float = 0.03):
@@ -81,24 +82,21 @@ class NodeAgreement(Observer):
         return {"nodes": {name: self._departure(history, name) for name in theories}}
 
     def _departure(self, history: Mapping[str, Float[np.ndarray, " K"]], theory: str) -> dict[str, Any]:
-        """Until when the nodes followed ``theory``, by each measure and by all, and what was seen there."""
+        """Until when nodes and the unsatisfied fraction followed ``theory``, and what was seen where nodes did not."""
+        network, predicted = (history[f"{UNSATISFIED.name}_{side}"] for side in ("network", theory))
         within = {measure: history[f"{measure}_{theory}"] >= self.r2 for measure in (R2_A, R2_W_PAR)}
-        if f"{UNSATISFIED.name}_{theory}" in history:
-            network, predicted = (history[f"{UNSATISFIED.name}_{side}"] for side in ("network", theory))
-            within[UNSATISFIED.name] = np.abs(network - predicted) <= self.unsatisfied
-        first = {measure: int(np.argmin(holds)) for measure, holds in within.items() if not holds.all()}
-        leaves = min(first.values(), default=len(history["t"]))
-        shown = min(leaves, len(history["t"]) - 1)
+        within[UNSATISFIED.name] = np.abs(network - predicted) <= self.unsatisfied
+        last = {name: len(holds) - 1 if holds.all() else int(np.argmin(holds)) - 1 for name, holds in within.items()}
+        leaves = min(last[R2_A], last[R2_W_PAR])
+        departed, then = leaves + 1 < len(network), min(leaves + 1, len(network) - 1)
         return {
-            "until": None if not first else float(history["t"][max(leaves - 1, 0)]),
-            "because": sorted(measure for measure, k in first.items() if k == leaves),
+            "departed": departed,
+            "until": float(history["t"][leaves]),
+            "because": [name for name in (R2_A, R2_W_PAR) if departed and last[name] == leaves],
             "tolerance": {R2_A: self.r2, R2_W_PAR: self.r2, UNSATISFIED.name: self.unsatisfied},
-            "within_until": {
-                measure: float(history["t"][max(first[measure] - 1, 0)]) if measure in first else None
-                for measure in within
-            },
+            "within_until": {name: float(history["t"][k]) for name, k in last.items()},
             **{
-                f"{name}_then": float(history[f"{name}_network"][shown])
+                f"{name}_then": float(history[f"{name}_network"][then])
                 for name in (UNSATISFIED.name, OUTSIDE, OUTSIDE_PRINCIPAL)
             },
         }

@@ -110,7 +110,7 @@ class RunFiles(Observer):
             self._close(trainer, pl_module, StopReason.INTERRUPTED if interrupted else f"error: {exception}")
 
     def _close(self, trainer: Trainer, module: MeanFieldModule, stop_reason: str) -> None:
-        history = {name: np.array([row[name] for row in self.rows]) for name in self.rows[0]}
+        history = {name: np.array([row[name] for row in self.rows], dtype=float) for name in self.rows[0]}
         summary = summarise(trainer, module, history, self.config, self._seconds(), stop_reason)
         summary["trust"] = {
             entry.prediction: {"until": entry.until if entry.until < math.inf else None, "because": entry.because}
