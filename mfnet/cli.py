@@ -243,8 +243,9 @@ def _check_theories(config: Mapping[str, Any], command: str) -> None:
         callbacks = {name: entry for name, entry in config["callbacks"].items() if isinstance(entry, dict)}
         found |= {f"callbacks.{name}.theory": entry["theory"] for name, entry in callbacks.items() if "theory" in entry}
         for name, entry in callbacks.items():
-            if divided and str(entry.get("_target_")).endswith(".KernelLog"):
-                raise InvalidSettingError(f"callbacks.{name}", "KernelLog", _NODES_TOGETHER)
+            kind = str(entry.get("_target_")).rpartition(".")[2]
+            if divided and kind in ("KernelLog", "NodeAgreement"):
+                raise InvalidSettingError(f"callbacks.{name}", kind, _NODES_TOGETHER)
     for key, group in found.items():
         try:
             theory = instantiate(group)

@@ -172,7 +172,13 @@ MISTAKES = [
     (["data=normal", "d=null"], "d=null: these data are drawn"),
     (["data=mixture", "data.separation=-1"], "data.separation=-1"),
     (["-m", "data=digits", "data.positive=[3],[11]"], "data.positive=[11]"),
-    (["data=digits", "overlay=[node_agreement]", "trainer.devices=2", "trainer.divide=nodes"], "trainer.divide=rows"),
+    (["data=digits", "trainer.devices=2", "trainer.divide=nodes"], "trainer.divide=rows"),
+    (
+        ["overlay=[node_agreement]", "trainer.devices=2", "trainer.divide=nodes"],
+        "callbacks.node_agreement=NodeAgreement",
+    ),
+    (["overlay=[node_agreement]", "callbacks.node_agreement.r2=1"], "callbacks.node_agreement.r2=1"),
+    (["overlay=[baselines]", "callbacks.baselines.n_kernel=0"], "callbacks.baselines.n_kernel=0"),
 ]
 
 

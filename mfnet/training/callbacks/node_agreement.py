@@ -11,7 +11,7 @@ from jaxtyping import Float
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
-from mfnet.observables import r_squared, share_outside
+from mfnet.observables import node_projections, r_squared, share_outside
 from mfnet.series import UNSATISFIED
 from mfnet.theory import Curve
 from mfnet.theory.overlay import Nodes
@@ -103,10 +103,9 @@ class NodeAgreement(Observer):
 
     def _prediction(self, overlay: TheoryOverlay, module: MeanFieldModule, observation: Observation) -> Nodes | None:
         """Predicted nodes at the present observation, which may be off the schedule; of shape (1, n)."""
-        a0, w0 = (values[: self.n].double() for values in (module.network.a0, module.network.w0))
-        w_par0 = w0 @ module.direction.double()
-        w_perp0 = (w0.square().sum(dim=1) - w_par0.square()).clamp(min=0.0).sqrt()
-        start = [values.cpu().numpy() for values in (a0, w_par0, w_perp0)]
+        network = module.network
+        initial = (network.a0, *node_projections(network.w0, module.direction))
+        start = [values[: self.n].double().cpu().numpy() for values in initial]
         k, t = observation.k, observation.t
         if overlay.times[k] != t:
             early = overlay.theory.nodes(np.append(overlay.times[:k], t), *start)
