@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
+import struct
 
 import numpy as np
 import pytest
 import torch
 from scipy.special import ndtr
+from sklearn.datasets import load_digits
 
 from mfnet.cli import main
 from mfnet.observables import r_squared, share_outside
@@ -76,6 +79,26 @@ def test_a_kernel_is_better_than_a_line_at_even_and_odd_digits(realistic):
     assert errors["rbf_svm_examples"] == 500
     assert errors["rbf_svm"] < 0.06 < errors["linear_svm"] < 0.2
     assert errors["logistic_regression"] == pytest.approx(errors["linear_svm"], abs=0.03)
+
+
+def write_idx(path, array):
+    header = struct.pack(f">BBBB{array.ndim}I", 0, 0, 0x08, array.ndim, *array.shape)
+    path.write_bytes(gzip.compress(header + array.astype(np.uint8).tobytes()))
+
+
+def test_the_experiment_on_idx_files_runs_small(here):
+    """On digits in place of Fashion-MNIST, of the same names and classes."""
+    digits = load_digits()
+    for part, rows in (("train", slice(1400)), ("t10k", slice(1400, None))):
+        write_idx(here / f"{part}-images-idx3-ubyte.gz", digits.images[rows])
+        write_idx(here / f"{part}-labels-idx1-ubyte.gz", digits.target[rows])
+    settings = ["data.source.folder=.", "M=100", "N=100", "schedule.t_max=200", *QUICK, "hydra.run.dir=r"]
+    assert main(["train", "experiment=realistic_fashion", *settings]) == 0
+    summary = RunDirectory(here / "r").read_summary()
+    assert summary["stop_reason"] in ("enough_satisfied", "all_satisfied")
+    assert summary["n_unsatisfied"] <= 1
+    assert summary["test_error"] < 0.05
+    assert summary["config"]["d"] == 64
 
 
 def test_linear_classifiers_reach_the_best_error_on_a_mixture(here):
