@@ -143,6 +143,7 @@ RULES: tuple[Rule, ...] = (
     Rule("callbacks.node_agreement.n", *_COUNT),
     Rule("callbacks.node_agreement.principal", *_COUNT),
     Rule("callbacks.node_agreement.r2", _number(lambda value: value < 1.0), "must be a finite number below 1"),
+    Rule("callbacks.node_agreement.moved", _number(lambda value: value < 1.0), "must be a finite number below 1"),
     Rule("callbacks.node_agreement.unsatisfied", *_POSITIVE),
     Rule("callbacks.baselines.n_chosen", *_COUNT),
     Rule("callbacks.baselines.n_kernel", *_COUNT),

@@ -103,14 +103,17 @@ def trust_lines(trusted: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 def departure_lines(departures: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Until when nodes followed each theory, and what was seen when they left it."""
-    return [
-        f"nodes follow {name} to the end"
-        if not x["departed"]
-        else f"nodes follow {name} until t = {x['until']:.4g}: then {' and '.join(x['because'])} fell below "
-        f"{x['tolerance']['r2_a']:g}, with {x['unsatisfied_then']:.2f} unsatisfied and {x['outside_then']:.2f} of the "
-        "motion not along ŵ*"
-        for name, x in departures.items()
-    ]
+    lines = []
+    for name, x in departures.items():
+        if not x["departed"]:
+            lines.append(f"nodes follow {name} to the end")
+            continue
+        why = " and ".join(f"{measure} fell below {x['tolerance'][measure]:g}" for measure in x["because"])
+        lines.append(
+            f"nodes follow {name} until t = {x['until']:.4g}: then {why}, with {x['unsatisfied_then']:.2f} unsatisfied "
+            f"and {x['outside_then']:.2f} of the motion not along ŵ*"
+        )
+    return lines
 
 
 def baseline_lines(errors: Mapping[str, Any]) -> list[str]:

@@ -33,7 +33,8 @@ class NodeAgreement(Observer):
     """Adds to the history, for each theory that predicts nodes, the R² of a and w∥, and the shares of other motion.
 
     R² = 1 − Σ(v − v̂)²/Σ(v − ⟨v⟩)² over nodes. While nodes have hardly moved, that of a and w∥ is near 1 whatever is
-    predicted; ``r2_moved``, of displacements, is the stricter measure.
+    predicted; that of displacements, ``r2_moved``, is the stricter measure, and says the same for every α: it does not
+    change while all examples are unsatisfied.
 
     ``summary.json`` says under ``nodes`` until when each measure was within its tolerance, and what was seen at the
     first observation where the nodes were not.
@@ -41,12 +42,16 @@ class NodeAgreement(Observer):
     Args:
         n: Number of nodes that are compared; all if there are fewer.
         principal: Number of leading principal directions.
-        r2: Least R² of a and of w∥ at which nodes are said to follow.
+        r2: Least R² of a and of w∥ at which nodes are said to follow,
+        moved: and least R² of their displacements: the one that counts where nodes are lazy.
         unsatisfied: Largest deviation of the unsatisfied fraction at which it is.
     """
 
-    def __init__(self, n: int = 1000, principal: int = 10, r2: float = 0.97, unsatisfied: float = 0.03):
-        self.n, self.principal, self.r2, self.unsatisfied = n, principal, r2, unsatisfied
+    def __init__(
+        self, n: int = 1000, principal: int = 10, r2: float = 0.97, moved: float = 0.9, unsatisfied: float = 0.03
+    ):
+        self.n, self.principal, self.unsatisfied = n, principal, unsatisfied
+        self.least = {R2_A: r2, R2_W_PAR: r2, R2_MOVED: moved}
         self._predicted: dict[str, Nodes] = {}
         self._row: dict[str, float] = {}
         self._basis: Tensor | None = None
@@ -84,16 +89,16 @@ class NodeAgreement(Observer):
     def _departure(self, history: Mapping[str, Float[np.ndarray, " K"]], theory: str) -> dict[str, Any]:
         """Until when nodes and the unsatisfied fraction followed ``theory``, and what was seen where nodes did not."""
         network, predicted = (history[f"{UNSATISFIED.name}_{side}"] for side in ("network", theory))
-        within = {measure: history[f"{measure}_{theory}"] >= self.r2 for measure in (R2_A, R2_W_PAR)}
+        within = {measure: history[f"{measure}_{theory}"] >= least for measure, least in self.least.items()}
         within[UNSATISFIED.name] = np.abs(network - predicted) <= self.unsatisfied
         last = {name: len(holds) - 1 if holds.all() else int(np.argmin(holds)) - 1 for name, holds in within.items()}
-        leaves = min(last[R2_A], last[R2_W_PAR])
+        leaves = min(last[measure] for measure in self.least)
         departed, then = leaves + 1 < len(network), min(leaves + 1, len(network) - 1)
         return {
             "departed": departed,
             "until": float(history["t"][leaves]),
-            "because": [name for name in (R2_A, R2_W_PAR) if departed and last[name] == leaves],
-            "tolerance": {R2_A: self.r2, R2_W_PAR: self.r2, UNSATISFIED.name: self.unsatisfied},
+            "because": [name for name in self.least if departed and last[name] == leaves],
+            "tolerance": {**self.least, UNSATISFIED.name: self.unsatisfied},
             "within_until": {name: float(history["t"][k]) for name, k in last.items()},
             **{
                 f"{name}_then": float(history[f"{name}_network"][then])
