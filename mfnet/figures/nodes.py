@@ -13,6 +13,13 @@ from mfnet.run_directory import RunDirectory
 
 Arrays = Mapping[str, np.ndarray]
 
+#: Measures of agreement: column, of what, colour.
+MEASURES = (
+    ("r2_a", "a", style.NETWORK),
+    ("r2_w_par", r"w^\parallel", style.SECOND),
+    ("r2_moved", r"\Delta(a, w^\parallel)", style.GUIDE),
+)
+
 #: Shares of the weights' motion: column, label, colour.
 SHARES = (
     ("outside_network", r"not along $\hat w^*$", style.NETWORK),
@@ -69,13 +76,13 @@ def _plane(axes: Axes, nodes: Arrays, k: int) -> None:
 
 
 def _agreement(axes: Axes, history: Arrays) -> None:
-    """R² of a and w∥ against every theory of nodes, and the deviation of the unsatisfied fraction."""
+    """R² of a, of w∥ and of their displacements, against every theory of nodes."""
     theories = [name.removeprefix("r2_a_") for name in history if name.startswith("r2_a_")]
     for theory, line in zip(theories, ("-", "--", ":", "-."), strict=False):
-        for name, symbol, colour in (("r2_a", "a", style.NETWORK), ("r2_w_par", r"w^\parallel", style.SECOND)):
+        for name, symbol, colour in MEASURES:
             label = f"$R^2$ of ${symbol}$, {theory.replace('_', ' ')}"
             axes.plot(history["t"][1:], history[f"{name}_{theory}"][1:], line, color=colour, label=label)
-    axes.set_ylim(0.85, 1.005)
+    axes.set_ylim(0.8, 1.005)
     axes.set_ylabel(r"$R^2$")
     style.log_time(axes, history["t"][1], history["t"][-1])
     axes.legend(loc="lower left")
