@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -51,3 +52,27 @@ def order_parameter(
     u, v, u0, v0 = (value.double() for value in (a + w_par, a - w_par, a0 + w_par0, a0 - w_par0))
     growth, decay = (u @ u0) / (u0 @ u0), (v @ v0) / (v0 @ v0)
     return torch.asinh((growth - decay) / 2.0)
+
+
+def r_squared(values: Float[np.ndarray, ...], predicted: Float[np.ndarray, ...]) -> float:
+    """R² = 1 − Σ(v − v̂)²/Σ(v − ⟨v⟩)²: 1 for a prediction that is right, 0 for one no better than the mean.
+
+    Values that are all the same are explained, 1, if predicted exactly, else not at all, −∞.
+
+    >>> r_squared(np.array([0.0, 1.0, 2.0]), np.array([0.0, 1.0, 1.0]))
+    0.5
+    """
+    unexplained, variation = (float(np.sum(np.square(values - mean))) for mean in (predicted, values.mean()))
+    if unexplained == 0.0:
+        return 1.0
+    return 1.0 - unexplained / variation if variation > 0.0 else -np.inf
+
+
+def share_outside(moved: Float[Tensor, "M d"], basis: Float[Tensor, "k d"]) -> float:
+    """Share of Σ|Δw|² that is not in the span of an orthonormal ``basis``; 0 before any motion.
+
+    >>> share_outside(torch.tensor([[3.0, 4.0]]), torch.tensor([[1.0, 0.0]]))
+    0.64
+    """
+    total = float(moved.double().square().sum())
+    return 1.0 - float((moved @ basis.T).double().square().sum()) / total if total > 0.0 else 0.0

@@ -46,6 +46,7 @@ class RunDirectory:
       ``x_theory`` with ``x_theory_lo`` and ``x_theory_hi``;
     - of an ensemble, in the history also ``NAME_network_std`` and ``NAME_network_se`` over its replicas, and
       ``replicas.npz``: ``t`` (K,), ``seed`` and ``alpha`` (R,), and each series (K, R);
+    - ``preparation.npz``: what was fitted to a real training set, and which of its rows are used;
     - ``summary.json``, ``figures/``, ``tensorboard/``, ``checkpoints/``;
     - ``error.log``, where a run of a sweep has failed.
     """
@@ -56,6 +57,7 @@ class RunDirectory:
         self.nodes = self.path / "nodes.npz"
         self.examples = self.path / "examples.npz"
         self.replicas = self.path / "replicas.npz"
+        self.preparation = self.path / "preparation.npz"
         self.summary = self.path / "summary.json"
         self.figures = self.path / "figures"
         self.tensorboard = self.path / "tensorboard"

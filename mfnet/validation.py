@@ -50,12 +50,20 @@ def _optional(allows: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda value: value is None or allows(value)
 
 
+def _text(value: object) -> bool:
+    return isinstance(value, str)
+
+
 def _boolean(value: object) -> bool:
     return isinstance(value, bool)
 
 
 def _times(value: object) -> bool:
     return isinstance(value, list) and len(value) > 0 and all(_number(lambda t: t >= 0.0)(t) for t in value)
+
+
+def _classes(value: object) -> bool:
+    return isinstance(value, list) and len(value) > 0 and all(isinstance(name, str | int) for name in value)
 
 
 def _one_of(names: Mapping[str, object] | tuple[str, ...]) -> tuple[Callable[[Any], bool], str]:
@@ -68,8 +76,8 @@ _COUNT = (_integer(1), "must be a whole number of at least 1, written without po
 
 RULES: tuple[Rule, ...] = (
     Rule("M", *_COUNT),
-    Rule("N", *_COUNT),
-    Rule("d", _integer(2), "must be a whole number of at least 2"),
+    Rule("N", _optional(_COUNT[0]), f"{_COUNT[1]}, or null with real data for all that there are"),
+    Rule("d", _optional(_integer(2)), "must be a whole number of at least 2, or null with real data"),
     Rule("alpha", *_POSITIVE),
     Rule("h", *_POSITIVE),
     Rule("seed", _integer(0), "must be a whole number of at least 0"),
@@ -79,9 +87,23 @@ RULES: tuple[Rule, ...] = (
     Rule("network.a_std", *_POSITIVE),
     Rule("network.w_std", *_POSITIVE),
     Rule("loss.name", *_one_of(LOSSES)),
-    Rule("data.n_train", *_COUNT),
+    Rule("data.n_train", _optional(_COUNT[0]), f"{_COUNT[1]}, or null with real data for all that there are"),
     Rule("data.n_test", *_COUNT),
-    Rule("data.inputs", *_one_of(("normal", "sphere", "radial", "elongated"))),
+    Rule("data.d", _optional(_integer(2)), "must be a whole number of at least 2"),
+    Rule("data.inputs", *_one_of(("normal", "sphere", "radial", "elongated", "mixture"))),
+    Rule("data.separation", _number(lambda value: value >= 0.0), "must be a finite number of at least 0"),
+    Rule("data.source", lambda value: value is not None, "must name a source by its _target_"),
+    Rule("data.source.folder", _text, "must be the path of a folder of IDX files"),
+    Rule("data.source.file", _text, "must be the path of a file"),
+    Rule("data.source.label", _text, "must be the name of the column with the classes"),
+    Rule("data.positive", _optional(_classes), "must be a list of classes, such as [7] or [a,b], or null"),
+    Rule("data.negative", _optional(_classes), "must be a list of classes, such as [7] or [a,b], or null"),
+    Rule("data.test_share", _number(lambda value: 0.0 < value < 1.0), "must be above 0 and below 1"),
+    Rule("data.preparation.centre", _boolean, "must be true or false"),
+    Rule("data.preparation.scale", *_one_of(("global", "unit", "none"))),
+    Rule("data.preparation.components", _optional(_integer(2)), "must be a whole number of at least 2, or null"),
+    Rule("data.preparation.whiten", _boolean, "must be true or false"),
+    Rule("data.preparation.sphere", _boolean, "must be true or false"),
     Rule("data.stretch", *_POSITIVE),
     Rule("data.flip", _number(lambda value: 0.0 <= value < 0.5), "must be at least 0 and below 1/2"),
     Rule("data.direction", *_one_of(("random", "axis"))),
@@ -119,6 +141,13 @@ RULES: tuple[Rule, ...] = (
     Rule("callbacks.node_log.n", *_COUNT),
     Rule("callbacks.node_log.histograms_every", *_COUNT),
     Rule("callbacks.example_log.n", *_COUNT),
+    Rule("callbacks.node_agreement.n", *_COUNT),
+    Rule("callbacks.node_agreement.principal", *_COUNT),
+    Rule("callbacks.node_agreement.r2", _number(lambda value: value < 1.0), "must be a finite number below 1"),
+    Rule("callbacks.node_agreement.moved", _number(lambda value: value < 1.0), "must be a finite number below 1"),
+    Rule("callbacks.node_agreement.unsatisfied", *_POSITIVE),
+    Rule("callbacks.baselines.n_chosen", *_COUNT),
+    Rule("callbacks.baselines.n_kernel", *_COUNT),
     Rule("trainer.accelerator", *_one_of(("auto", "cpu", "gpu"))),
     Rule("trainer.devices", *_COUNT),
     Rule("trainer.nodes", *_COUNT),
@@ -170,6 +199,9 @@ def validate(config: Mapping[str, Any]) -> None:
 def _validate_together(config: Mapping[str, Any]) -> None:
     """Settings that are right only with one another."""
     data, schedule = config["data"], config["schedule"]
+    for key, value in (("N", config["N"]), ("d", config["d"]), ("data.n_train", _n_train(config))):
+        if value is None and "d" in data:
+            raise InvalidSettingError(key, "null", "these data are drawn, and need a number")
     if data.get("inputs") == "radial":
         try:
             radius_law(data.get("radius") or {})
@@ -199,7 +231,7 @@ def _validate_division(config: Mapping[str, Any]) -> None:
             key, devices, "flow=sgd and flow=adam run in one process; use flow=rotation or flow=euler"
         )
     shared, n = ("N", _n_train(config)) if divide == "rows" else ("M", config["M"])
-    if n < n_processes:
+    if n is not None and n < n_processes:
         raise InvalidSettingError(
             key, devices, f"trainer.divide={divide} needs at least as many {divide}, and {shared}={n}"
         )
@@ -220,7 +252,7 @@ def _validate_replicas(config: Mapping[str, Any]) -> None:
 
 
 def validate_memory(config: Mapping[str, Any]) -> None:
-    """Checks that the examples and the nodes fit into the free memory of this machine.
+    """Checks that the examples, whose number is known, and the nodes fit into the free memory of this machine.
 
     The estimate counts the examples in float64 while they are drawn, by every process, their copy for training, and
     the parameters with their initial copy, their drive and the temporaries of a step.
@@ -228,7 +260,7 @@ def validate_memory(config: Mapping[str, Any]) -> None:
     Raises:
         InvalidSettingError: If they do not.
     """
-    n_examples = _n_train(config) + config["data"].get("n_test", 0)
+    n_examples = config["N"] + config["data"].get("n_test", 0)
     devices, divide = config["trainer"]["devices"], config["trainer"]["divide"]
     n_nodes = config["M"] * (1 if divide == "nodes" else devices)
     needed = 8.0 * config["d"] * (3.0 * n_examples * devices + 6.0 * n_nodes) * config["replicas"]
@@ -254,7 +286,7 @@ def validate_directory(key: str, path: str | os.PathLike[str], *, new: bool = Tr
         raise InvalidSettingError(key, path, "exists already and is not written over; name a new directory")
 
 
-def _n_train(config: Mapping[str, Any]) -> int:
+def _n_train(config: Mapping[str, Any]) -> int | None:
     return config["data"].get("n_train", config["N"])
 
 

@@ -76,6 +76,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         jobs = checked_jobs(command, overrides, multirun=multirun)
     except SettingError as error:
         return _fail(str(error)) if rank() == 0 else 2
+    if not multirun and "d" not in jobs[0].composed.data:
+        overrides += [f"{key}={jobs[0].config[key]}" for key in ("N", "d")]  # those of the data, for Hydra's files
     if command == "train" and multirun:
         return sweep(jobs, [*options, *overrides], ["mfnet", *arguments])
     if command == "train" and rank() > 0:

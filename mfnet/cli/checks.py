@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 import os
-import pkgutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import hydra
@@ -14,6 +12,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from mfnet.cli.compose import CONFIG_MODULE, Job, jobs
+from mfnet.cli.targets import check_targets
 from mfnet.validation import InvalidSettingError, SettingError, validate, validate_directory, validate_memory
 
 _ONE_RUN = "speaks of one run; use replicas=1, or leave it out"
@@ -50,7 +49,7 @@ def checked_jobs(command: str, overrides: Sequence[str], *, multirun: bool) -> l
 def _check(command: str, job: Job, *, multirun: bool) -> None:
     config = job.config
     validate(config)
-    _check_targets(config, ("mean_field", "schedule", "theory") if command == "predict" else tuple(config))
+    check_targets(config, ("mean_field", "schedule", "theory") if command == "predict" else tuple(config))
     _check_theories(config, command)
     if command == "train":
         _check_devices(config, multirun=multirun)
@@ -65,31 +64,6 @@ def _check(command: str, job: Job, *, multirun: bool) -> None:
         validate_directory(key, OmegaConf.select(job.composed, key))
 
 
-def _check_targets(config: Any, groups: Iterable[str], prefix: str = "") -> None:
-    """Checks that what is named by ``_target_`` exists, and takes the settings that are given to it."""
-    for name in groups:
-        group, key = config[name], f"{prefix}{name}"
-        if not isinstance(group, dict):
-            continue
-        if key in ("mean_field", "data", "flow", "theory", "schedule", "stop") and "_target_" not in group:
-            raise InvalidSettingError(key, group, "needs a _target_, the class that it configures")
-        if (target := group.get("_target_")) is not None:
-            try:
-                resolved = pkgutil.resolve_name(target)
-                parameters = inspect.signature(resolved).parameters
-            except (ImportError, ValueError, TypeError, AttributeError) as error:
-                raise InvalidSettingError(f"{key}._target_", target, str(error)) from None
-            passed_on = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-            keywords = getattr(resolved, "KEYWORDS", None)  # those that are passed on, where a class says so
-            if keywords or not passed_on:
-                for setting in group:
-                    if not setting.startswith("_") and setting not in {*parameters, *(keywords or ())}:
-                        raise InvalidSettingError(
-                            f"{key}.{setting}", group[setting], f"{group['_target_']} does not take it"
-                        )
-        _check_targets(group, group, f"{key}.")
-
-
 def _check_theories(config: Mapping[str, Any], command: str) -> None:
     """Checks that every theory that is laid over the run can be made of its settings, and its nodes are together."""
     divided = command == "train" and n_processes(config) > 1 and config["trainer"]["divide"] == "nodes"
@@ -99,8 +73,9 @@ def _check_theories(config: Mapping[str, Any], command: str) -> None:
         callbacks = {name: entry for name, entry in config["callbacks"].items() if isinstance(entry, dict)}
         found |= {f"callbacks.{name}.theory": entry["theory"] for name, entry in callbacks.items() if "theory" in entry}
         for name, entry in callbacks.items():
-            if refused and str(entry.get("_target_")).endswith(".KernelLog"):
-                raise InvalidSettingError(f"callbacks.{name}", "KernelLog", refused)
+            kind = str(entry.get("_target_")).rpartition(".")[2]
+            if refused and kind in ("KernelLog", "NodeAgreement"):
+                raise InvalidSettingError(f"callbacks.{name}", kind, refused)
     for key, group in found.items():
         try:
             theory = instantiate(group)

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import difflib
 import itertools
+import json
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import hydra
 import numpy as np
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException, InstantiationException, MissingConfigException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from mfnet.cli.targets import check_targets
 from mfnet.identity import run_name
-from mfnet.schedule import round_to_digit
-from mfnet.validation import InvalidSettingError, SettingError
+from mfnet.validation import InvalidSettingError, SettingError, validate
 
 CONFIG_MODULE, CONFIG_NAME = "mfnet.conf", "train"
 
@@ -39,12 +41,12 @@ def jobs(overrides: Sequence[str], *, multirun: bool) -> Iterator[Job]:
         SettingError: If one cannot be composed, or a sweep is empty.
     """
     if not multirun:
-        composed = compose(overrides)
+        composed = complete(compose(overrides))
         yield Job(list(overrides), composed, resolve(composed), Path(composed.hydra.run.dir))
         return
     number = -1
     for number, job in enumerate(_expand(overrides)):
-        composed = compose([*job, f"hydra.job.num={number}", f"hydra.job.id={number}"])
+        composed = complete(compose([*job, f"hydra.job.num={number}", f"hydra.job.id={number}"]))
         sweep = composed.hydra.sweep
         yield Job(job, composed, resolve(composed), Path(sweep.dir) / sweep.subdir)
     if number < 0:
@@ -101,21 +103,50 @@ def _keys(config: Any, prefix: str = "") -> list[str]:
     return [key for name, inner in config.items() for key in _keys(inner, f"{prefix}{name}.")]
 
 
-def resolve(composed: DictConfig) -> dict[str, Any]:
-    """The config without Hydra's own part, in plain containers with every interpolation resolved."""
-    task = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
+def complete(config: DictConfig) -> DictConfig:
+    """``config`` with the N and d of a data set that has its own, which is read for that.
+
+    Raises:
+        SettingError: If it cannot be read, or other numbers are asked for.
+    """
+    if "d" not in config.data:
+        for key, size in zip(("N", "d"), _shape(json.dumps(_plain(config))), strict=True):
+            if config[key] not in (None, size):
+                raise InvalidSettingError(key, config[key], f"these data have {key}={size} as prepared; leave it out")
+            config[key] = size
+    return config
+
+
+@lru_cache(maxsize=16)
+def _shape(config: str) -> tuple[int, int]:
+    """(N, d) of the training set that a config, written as JSON, prepares."""
+    plain = json.loads(config)
+    validate(plain)
+    check_targets(plain, ("data",))
     try:
-        config = OmegaConf.to_container(task, resolve=True)
+        N, d = instantiate(plain["data"], schedule=np.zeros(1)).draw().train.x.shape
+    except InstantiationException as error:
+        raise InvalidSettingError("data", plain["data"]["_target_"], str(error.__cause__ or error)) from None
+    return N, d
+
+
+def resolve(composed: DictConfig) -> dict[str, Any]:
+    """The config without Hydra's own part, complete, in plain containers with every interpolation resolved."""
+    return _plain(complete(_task(composed)))
+
+
+def _task(composed: DictConfig) -> DictConfig:
+    """A copy of the config without Hydra's own part."""
+    return OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
+
+
+def _plain(config: DictConfig) -> dict[str, Any]:
+    try:
+        plain = OmegaConf.to_container(_task(config), resolve=True)
     except OmegaConfBaseException as error:
         raise SettingError(" ".join(str(error).split())) from None
-    assert isinstance(config, dict)
-    return {str(key): value for key, value in config.items()}
-
-
-def observation_times(config: DictConfig) -> tuple[float, np.ndarray]:
-    """The theory's unit of time, to one digit, and the observation times."""
-    unit = round_to_digit(instantiate(config.mean_field).time_scale)
-    return unit, instantiate(config.schedule, time_scale=unit)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
 
 
 # ${run_name:} in conf/train.yaml

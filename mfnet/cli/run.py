@@ -9,24 +9,22 @@ import traceback
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import hydra
-import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from mfnet.cli.build import network_of, observation_times, trust_of, with_seed
 from mfnet.cli.checks import n_processes, rank
-from mfnet.cli.compose import CONFIG_MODULE, compose, observation_times, resolve
+from mfnet.cli.compose import CONFIG_MODULE, complete, compose, resolve
 from mfnet.run_directory import RunDirectory, RunInUseError, RunState
-from mfnet.theory import Draw, Trust, trust
 from mfnet.validation import InvalidSettingError, validate
 
 if TYPE_CHECKING:
     from mfnet.checkpoint import Checkpoint
-    from mfnet.network import MeanFieldNetwork
 
 #: Exit status of what was ended by Ctrl-C or SIGTERM, as the shell's.
 INTERRUPTED = 130
@@ -86,6 +84,7 @@ def _train(config: DictConfig, directory: RunDirectory, checkpoint: Checkpoint |
     from mfnet.training import EnsembleModule, MeanFieldModule, ObservedModule, ReplicaLog, TrainerOptions, run
     from mfnet.training.summary import brief, report
 
+    config = complete(config)
     plain = resolve(config)
     unit, schedule = observation_times(config)
     if checkpoint is not None:
@@ -116,15 +115,15 @@ def _train(config: DictConfig, directory: RunDirectory, checkpoint: Checkpoint |
     module: ObservedModule
     if config.replicas > 1:
         seeds = range(config.seed, config.seed + config.replicas)
-        each = [_with_seed(config, seed) for seed in seeds]
-        networks = [_network(replica, **of_network) for replica in each]
+        each = [with_seed(config, seed) for seed in seeds]
+        networks = [network_of(replica, **of_network) for replica in each]
         alpha = torch.full((len(seeds),), config.alpha, dtype=torch.float64)
         flows = partial(ENSEMBLE_FLOWS[flow.func], **flow.keywords)
         module = EnsembleModule(networks, loss, alpha, flows, seeds, rules)
         data = ReplicatedData([instantiate(replica.data, schedule=schedule) for replica in each])
         callbacks.append(ReplicaLog())
     else:
-        module = MeanFieldModule(_network(config, **of_network), loss, config.alpha, flow, rules)
+        module = MeanFieldModule(network_of(config, **of_network), loss, config.alpha, flow, rules)
         data = instantiate(config.data, schedule=schedule)
 
     if processes.rank == 0:
@@ -182,42 +181,10 @@ def with_checkpoint(overrides: Sequence[str], *, multirun: bool) -> list[str]:
     if "hydra.run.dir" not in given:
         merged.append(f"hydra.run.dir={checkpoint.run_directory}")
     with hydra.initialize_config_module(CONFIG_MODULE, version_base="1.3"):
-        config = compose(merged)
+        config = complete(compose(merged))
     validate(resolve(config))
     checkpoint.check_continues(resolve(config), observation_times(config)[1])
     return merged
-
-
-def _with_seed(config: DictConfig, seed: int) -> DictConfig:
-    """``config`` as a run of its own would have it."""
-    replica = config.copy()
-    replica.seed = seed
-    return replica
-
-
-def draw_of_run(config: DictConfig) -> Draw:
-    """What a run with these settings draws, for a theory of that run."""
-    import torch
-
-    from mfnet.training.callbacks.theory_overlay import draw_of
-
-    return draw_of(_network(config, dtype=torch.float64), instantiate(config.data, schedule=np.zeros(1)).draw())
-
-
-def _network(config: DictConfig, **options: Any) -> MeanFieldNetwork:
-    """The network with its initial nodes."""
-    from mfnet.network import MeanFieldNetwork
-    from mfnet.seeding import generator
-
-    source = generator(config.seed, "network")
-    scales = {"a_std": config.network.a_std, "w_std": config.network.w_std}
-    return MeanFieldNetwork(config.M, config.d, config.network.activation, generator=source, **scales, **options)
-
-
-def trust_of(config: DictConfig, times: np.ndarray) -> list[Trust]:
-    """Until when each prediction is trustworthy, between the first and the last of the times."""
-    looked = np.union1d(times, np.geomspace(times[1], times[-1], 100)[1:-1]) if len(times) > 2 else times
-    return trust(instantiate(config.mean_field), config.M, config.N, looked)
 
 
 def shown(path: Path) -> str:

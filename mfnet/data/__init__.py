@@ -1,12 +1,17 @@
-"""Data sets: samplers that take a generator, and the datamodule that pairs them with a schedule."""
+"""Data sets: samplers that take a generator, and the datamodule that pairs them with a schedule.
+
+Real ones are in `mfnet.data.binary`, which imports scikit-learn and therefore is not imported here.
+"""
 
 from mfnet.data.datamodule import ObservedData, ScheduleLoader, Task
 from mfnet.data.examples import Examples
+from mfnet.data.mixture import GaussianMixture
 from mfnet.data.replicated import ReplicatedData
 from mfnet.data.spherical import SphericalData, flip_labels, label, sample_inputs
 
 __all__ = [
     "Examples",
+    "GaussianMixture",
     "ObservedData",
     "ReplicatedData",
     "ScheduleLoader",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import lightning
@@ -64,6 +64,11 @@ class ObservedData(lightning.LightningDataModule):
     @abstractmethod
     def draw(self) -> Task:
         """The examples, in float64 on the CPU; called once, before training."""
+
+    @property
+    def fitted(self) -> Mapping[str, np.ndarray]:
+        """What was fitted to the training set, and is saved with the run; by default nothing."""
+        return {}
 
     def setup(self, stage: str) -> None:
         if not hasattr(self, "task"):

@@ -53,8 +53,7 @@ class SphericalData(ObservedData):
         direction = torch.zeros(self.d, dtype=torch.float64)
         direction[0] = 1.0
         if self.direction_name == "random":
-            direction = torch.randn(self.d, generator=generator(self.seed, "direction"), dtype=torch.float64)
-            direction /= direction.norm()
+            direction = draw_direction(self.d, self.seed)
         train = self._examples(self.n_train, direction, "train")
         flipped = flip_labels(train.y, self.flip, generator(self.seed, "flip"))
         return Task(Examples(train.x, flipped), self._examples(self.n_test, direction, "test"), direction)
@@ -66,6 +65,12 @@ class SphericalData(ObservedData):
         else:
             x = sample_inputs(n, self.d, self.inputs, source, self.radius)
         return Examples(x, label(x, direction))
+
+
+def draw_direction(d: int, seed: int) -> Float[Tensor, " {d}"]:
+    """A uniform unit vector, in float64."""
+    direction = torch.randn(d, generator=generator(seed, "direction"), dtype=torch.float64)
+    return direction / direction.norm()
 
 
 def label(x: Float[Tensor, "N d"], direction: Float[Tensor, " d"]) -> Float[Tensor, " N"]:

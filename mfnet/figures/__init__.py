@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mfnet.figures import errors, figure1
+from mfnet.figures import errors, figure1, nodes
 from mfnet.run_directory import RunDirectory
 
 
 def draw_figures(directory: RunDirectory) -> list[Path]:
     """Draws every figure of a run and returns their paths; none if only the initial network was observed."""
-    if len(directory.read_history()["t"]) < 2:
+    history = directory.read_history()
+    if len(history["t"]) < 2:
         return []
-    return [figure1.draw(directory), errors.draw(directory)]
+    figures = [figure1.draw(directory), errors.draw(directory)]
+    return [*figures, nodes.draw(directory)] if nodes.SHARES[0][0] in history else figures

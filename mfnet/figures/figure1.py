@@ -82,7 +82,14 @@ def _satisfaction(axes: Axes, examples: Arrays) -> None:
     true = examples["x_par"] > 0
     axes.plot(examples["t_sat"][true], examples["x_par"][true], ".", color=style.NETWORK, ms=3, label="examples")
     if not true.all():
-        axes.plot(examples["t_sat"][~true], -examples["x_par"][~true], "x", color=style.SECOND, ms=4, label="flipped")
+        axes.plot(
+            examples["t_sat"][~true],
+            -examples["x_par"][~true],
+            "x",
+            color=style.SECOND,
+            ms=4,
+            label="on the wrong side",
+        )
     if "x_theory" in examples:
         axes.plot(examples["t"], examples["x_theory"], color=style.THEORY, label="theory")
         if "x_theory_lo" in examples:

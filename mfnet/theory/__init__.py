@@ -12,6 +12,7 @@ from mfnet.theory.kernel_flow import KernelFlow
 from mfnet.theory.mean_field import MeanField, MeanFieldSolution
 from mfnet.theory.moving_kernel import MovingKernel
 from mfnet.theory.onset import Onset, onset, onset_time_exponent, onset_unsatisfied_law
+from mfnet.theory.overlap import Empirical, Mixture, reference_direction
 from mfnet.theory.overlay import Curve, Draw, Nodes, Theory
 from mfnet.theory.projections import Elongated, LabelNoise, Normal, ProjectionLaw, Radial, Sphere, projection_law
 from mfnet.theory.realised_width import RealisedWidth
@@ -25,6 +26,7 @@ __all__ = [
     "Curve",
     "Draw",
     "Elongated",
+    "Empirical",
     "FiniteWidth",
     "KernelClosure",
     "KernelFlow",
@@ -34,6 +36,7 @@ __all__ = [
     "LinearClosure",
     "MeanField",
     "MeanFieldSolution",
+    "Mixture",
     "MovingKernel",
     "Nodes",
     "Normal",
@@ -50,6 +53,7 @@ __all__ = [
     "onset_unsatisfied_law",
     "projection_law",
     "realised_starting_error",
+    "reference_direction",
     "starting_error",
     "trust",
 ]

@@ -1,11 +1,13 @@
 """The one ordinary differential equation of the mean-field solution: γ̇ = rate(γ), γ(0) = 0.
 
-It is integrated by SciPy both ways, γ(t) and t(γ), each to about ten digits.
+It is integrated by SciPy both ways, γ(t) and t(γ), each to about ten digits; a rate that is constant between the
+γ at which single examples are satisfied, exactly.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
@@ -88,6 +90,42 @@ def fixed_point(rate: Rate) -> float:
     if rate(upper) == 0.0 and rate(upper * 0.999) == 0.0:
         return np.inf  # underflow of a force that is positive at every γ
     return float(brentq(rate, 0.0, upper, xtol=1e-15, rtol=1e-14))
+
+
+@dataclass(frozen=True)
+class SteppedClock:
+    """A clock whose rate jumps at ``knots`` and is constant between them, so that γ(t) is a broken line.
+
+    Attributes:
+        t: Times at which γ passes ``gamma``; both start at 0.
+        gamma: The knots, up to the one behind which γ does not go: γ*.
+    """
+
+    t: Float[Array, " k"]
+    gamma: Float[Array, " k"]
+
+    @classmethod
+    def of(cls, rates: Callable[[Array], Array], knots: Float[Array, " n"]) -> SteppedClock:
+        """The clock of a rate, as a function of many γ at once, with jumps at ``knots`` > 0 (any order)."""
+        gamma = np.concatenate([[0.0], np.unique(knots)])
+        rate = rates((gamma[:-1] + gamma[1:]) / 2.0)
+        stopped = np.flatnonzero(rate <= 0.0)
+        n_steps = int(stopped[0]) if len(stopped) else len(rate)
+        t = np.cumsum(np.diff(gamma[: n_steps + 1]) / rate[:n_steps])
+        return cls(np.concatenate([[0.0], t]), gamma[: n_steps + 1])
+
+    @property
+    def end(self) -> float:
+        """γ*, reached at a finite time."""
+        return float(self.gamma[-1])
+
+    def gamma_at(self, t: Float[Array, " T"]) -> Float[Array, " T"]:
+        """γ at the times ``t``."""
+        return np.interp(t, self.t, self.gamma)
+
+    def time_at(self, gamma: Float[Array, " n"]) -> Float[Array, " n"]:
+        """The time at which γ passes each value; inf where it never does."""
+        return np.interp(gamma, self.gamma, self.t, right=np.inf)
 
 
 def derivative(rate: Rate, gamma: float) -> float:

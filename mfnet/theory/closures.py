@@ -150,7 +150,7 @@ class LinearClosure(Theory):
 
     def series(self, t: Float[Array, " T"]) -> dict[str, Curve]:
         solution = self.solve(t)
-        names = ("gamma", "unsatisfied", "loss", "train_error", "test_error", "displacement")
+        names = ("gamma", "unsatisfied", "loss", "train_error", "test_error", "displacement", "outside")
         return {name: Curve(getattr(solution, name)) for name in names}
 
     def nodes(

@@ -23,8 +23,9 @@ from scipy.interpolate import CubicSpline
 from mfnet.theory import clock
 from mfnet.theory.activations import ACTIVATIONS, Activation
 from mfnet.theory.arrays import Array, Values
+from mfnet.theory.law import ProjectionLaw
 from mfnet.theory.mean_field import MeanField, MeanFieldSolution
-from mfnet.theory.overlay import Curve, Nodes, Theory
+from mfnet.theory.overlay import Curve, Draw, Nodes, Theory
 
 _HERMITE_X, _HERMITE_W = np.polynomial.hermite_e.hermegauss(48)
 _HERMITE_W = _HERMITE_W / math.sqrt(2.0 * math.pi)
@@ -40,6 +41,13 @@ class FiniteWidth(Theory):
     mean_field: MeanField
     M: int
 
+    @property
+    def needs_draw(self) -> bool:
+        return self.mean_field.needs_draw
+
+    def of_draw(self, draw: Callable[[], Draw]) -> FiniteWidth:
+        return replace(self, mean_field=self.mean_field.of_draw(draw))
+
     def output_std(self, x_par: Values, cosh: Values, sinh: Values) -> Values:
         """σ_M: standard deviation over initial draws of F(x) at projection x∥, for nodes at (C, S)."""
         x_par, cosh, sinh = np.broadcast_arrays(*(np.asarray(v, dtype=float) for v in (x_par, cosh, sinh)))
@@ -53,19 +61,20 @@ class FiniteWidth(Theory):
     def _perp_sq(self, x_par: Values) -> Values:
         return self.mean_field.law.perp_sq(np.abs(x_par))
 
-    def _average(self, solution: MeanFieldSolution, f: Callable[[Array, Array], Array]) -> Float[Array, " T"]:
+    def _average(
+        self, law: ProjectionLaw, solution: MeanFieldSolution, f: Callable[[Array, Array], Array]
+    ) -> Float[Array, " T"]:
         """E_x f(μ, σ_M) at each time; panels meet at the margin, where f may be steep.
 
         σ_M is interpolated by a spline from 49 points, close together near 0: late, as w∥ outgrows w⊥, it bends at
         x∥ ~ √d e^{−γ}.
         """
-        law = self.mean_field.law
-        grid = law.quadrature(law.m1)[0].max() * np.linspace(0.0, 1.0, 49) ** 3
+        grid = np.abs(law.quadrature(law.m1)[0]).max() * np.linspace(0.0, 1.0, 49) ** 3
         std = CubicSpline(grid, self.output_std(grid[:, None], solution.cosh, solution.sinh))
         result = np.empty(solution.t.shape)
         for k, (slope, z_c) in enumerate(zip(solution.slope, solution.z_c, strict=True)):
             x_par, weights = law.quadrature(float(z_c))
-            result[k] = weights @ f(slope * x_par, std(x_par)[:, k])
+            result[k] = weights @ f(slope * x_par, std(np.abs(x_par))[:, k])
         return result
 
     def generalisation_error(self, solution: MeanFieldSolution) -> Float[Array, " T"]:
@@ -74,7 +83,10 @@ class FiniteWidth(Theory):
         Nodes are taken to keep to their hyperbolas, as for the band. While most examples are unsatisfied they do;
         later the flow itself corrects part of the fluctuation of F, and this error is an upper estimate.
         """
-        return self._average(solution, lambda mu, std: special.ndtr(-_ratio(mu, std)))
+        return self._error(self.mean_field.law.test, solution)
+
+    def _error(self, law: ProjectionLaw, solution: MeanFieldSolution) -> Float[Array, " T"]:
+        return self._average(law, solution, lambda mu, std: special.ndtr(-_ratio(mu, std)))
 
     def unsatisfied(self, solution: MeanFieldSolution) -> Float[Array, " T"]:
         """Fraction of training examples with margin below h, smeared by σ_M."""
@@ -84,7 +96,7 @@ class FiniteWidth(Theory):
             clean = special.ndtr(_ratio(threshold - mu, std))
             return (1.0 - flip) * clean + flip * special.ndtr(_ratio(threshold + mu, std))
 
-        return self._average(solution, share)
+        return self._average(self.mean_field.law, solution, share)
 
     def gamma_std(self, solution: MeanFieldSolution) -> Float[Array, " T"]:
         """Standard deviation over initial draws of the measured γ (`mfnet.observables.order_parameter`).
@@ -106,14 +118,15 @@ class FiniteWidth(Theory):
 
     def series(self, t: Float[Array, " T"]) -> dict[str, Curve]:
         solution = self.mean_field.solve(t)
+        law = self.mean_field.law
         error = self.generalisation_error(solution)
-        flip = self.mean_field.law.flip
+        clean, flip = error if law.test is law else self._error(law, solution), law.flip
         std = self.gamma_std(solution)
         return {
             "gamma": Curve(solution.gamma, solution.gamma - std, solution.gamma + std),
             "unsatisfied": Curve(self.unsatisfied(solution)),
             "loss": Curve(solution.loss),
-            "train_error": Curve((1.0 - flip) * error + flip * (1.0 - error)),
+            "train_error": Curve((1.0 - flip) * clean + flip * (1.0 - clean)),
             "test_error": Curve(error),
             "displacement": Curve(solution.displacement),
         }
@@ -161,7 +174,8 @@ def realised_gamma(model: MeanField, p: float, q: float, t: Array) -> Array:
         root_d = math.sqrt(model.d)
         return model.odd_slope * model.force(model.odd_slope * overlap / root_d) / (model.alpha * root_d)
 
-    return clock.gamma_at(rate, t)
+    stepped = model.stepped_clock(p, q)
+    return stepped.gamma_at(t) if stepped else clock.gamma_at(rate, t)
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ turns by 54°, and the single clock misses a third to a half of the motion of a,
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -32,7 +32,8 @@ from mfnet.theory import clock
 from mfnet.theory.activations import ACTIVATIONS
 from mfnet.theory.arrays import Array, Numbers, Values
 from mfnet.theory.losses import LOSSES
-from mfnet.theory.overlay import Curve, Nodes, Theory
+from mfnet.theory.overlap import Empirical
+from mfnet.theory.overlay import Curve, Draw, Nodes, Theory
 from mfnet.theory.projections import ProjectionLaw, projection_law
 
 
@@ -54,10 +55,12 @@ class MeanField(Theory):
         h: Margin below which an example is unsatisfied.
         activation: Name of an activation whose odd part is linear (`mfnet.theory.activations`).
         loss: Name of a margin loss (`mfnet.theory.losses`).
-        inputs: 'normal' (eq. 13), 'sphere' (eq. 14), 'radial', 'elongated', or a law of projections.
+        inputs: 'normal' (eq. 13), 'sphere' (eq. 14), 'radial', 'elongated', 'mixture', or a law of projections;
+            'empirical' are those of one run, which `of_draw` gives.
         radius: For radial inputs, the law of |x|: ``{"name": scipy.stats law, **parameters}``.
         stretch: For elongated inputs, the standard deviation along ŵ*; it is 1 across.
-        flip: Fraction ε of training labels that are reversed (Sec. 3.4).
+        separation: For a mixture, the distance of the two centres from the origin.
+        flip: Fraction ε of training labels that are reversed (Sec. 3.4); empirical inputs have theirs.
         dt: None solves the flow; a number solves gradient descent with steps of Δt = dt exactly.
         scheme: With ``dt``, the step that is taken: 'euler' (gradient descent) or 'rotation'.
         a_std: Initial standard deviation A of every a.
@@ -77,6 +80,7 @@ class MeanField(Theory):
     stretch: float = 1.0
     a_std: float = 1.0
     w_std: float = 1.0
+    separation: float = 0.0
 
     def __post_init__(self) -> None:
         for name, valid, allowed in (
@@ -90,6 +94,8 @@ class MeanField(Theory):
             ("scheme", self.scheme in ("euler", "rotation"), "'euler' or 'rotation'"),
             ("stretch", 0.0 < self.stretch < math.inf, "finite and above 0"),
             ("stretch", self.stretch == 1.0 or self.inputs == "elongated", "1 unless inputs='elongated'"),
+            ("separation", 0.0 <= self.separation < math.inf, "finite and at least 0"),
+            ("separation", self.separation == 0.0 or self.inputs == "mixture", "0 unless inputs='mixture'"),
             ("a_std", 0.0 < self.a_std < math.inf, "finite and above 0"),
             ("w_std", 0.0 < self.w_std < math.inf, "finite and above 0"),
         ):
@@ -99,7 +105,15 @@ class MeanField(Theory):
     @cached_property
     def law(self) -> ProjectionLaw:
         """Law of the signed projections ζ = y ŵ*·x of the training set."""
-        return projection_law(self.inputs, self.d, self.radius, self.flip, self.stretch)
+        return projection_law(self.inputs, self.d, self.radius, self.flip, self.stretch, self.separation)
+
+    @property
+    def needs_draw(self) -> bool:
+        return self.inputs == "empirical"
+
+    def of_draw(self, draw: Callable[[], Draw]) -> MeanField:
+        """With the projections of a run where inputs are 'empirical'; its labels are flipped already."""
+        return replace(self, inputs=Empirical.of(draw()), flip=0.0) if self.needs_draw else self
 
     @property
     def odd_slope(self) -> float:
@@ -133,13 +147,32 @@ class MeanField(Theory):
         slope = float(self.slope(np.cosh(gamma), np.sinh(gamma)))
         return self.odd_slope * self.force(slope) / (self.alpha * math.sqrt(self.d))
 
+    @cached_property
+    def stepped(self) -> clock.SteppedClock | None:
+        """The clock of the hinge on an actual training set, whose rate falls with every example that is satisfied."""
+        return self.stepped_clock(self.mean_variance, 0.0)
+
+    def stepped_clock(self, p: float, q: float) -> clock.SteppedClock | None:
+        """The same for F = c/√d (p sinh 2γ + 2q sinh²γ) x∥, as of actual nodes (`mfnet.theory.finite_width`)."""
+        if self.loss != "hinge" or not isinstance(self.law, Empirical):
+            return None
+
+        def rates(gamma: Array) -> Array:
+            overlap = p * np.sinh(2.0 * gamma) + 2.0 * q * np.sinh(gamma) ** 2
+            force = self.law.mean_below(self.threshold(self.odd_slope * overlap / math.sqrt(self.d)))
+            return self.odd_slope * force / (self.alpha * math.sqrt(self.d))
+
+        reached = self.law.zeta[self.law.zeta > 0.0]
+        wanted = q + self.h * math.sqrt(self.d) / (self.alpha * self.odd_slope * reached)  # = p sinh 2γ + q cosh 2γ
+        return clock.SteppedClock.of(rates, 0.5 * np.log((wanted + np.sqrt(wanted**2 + p**2 - q**2)) / (p + q)))
+
     @property
     def gamma_star(self) -> float:
-        """γ at t = ∞: finite with label noise or the square loss, else inf.
+        """γ at t = ∞: finite with label noise, overlapping classes, a finite set or the square loss, else inf.
 
         For the hinge ½ asinh(h√d/(αcV z_c)), with z_c = √(2 ln((1−ε)/(1−2ε))) for normal data.
         """
-        return clock.fixed_point(self.rate)
+        return self.stepped.end if self.stepped else clock.fixed_point(self.rate)
 
     @property
     def relaxation_rate(self) -> float:
@@ -147,8 +180,11 @@ class MeanField(Theory):
 
         For the hinge dJ/dz_c = z_c p(z_c), with p the density of ζ, and dz_c/dγ = −2z_c coth 2γ, so the rate is
         2c/(α√d) · z_c² p(z_c) coth 2γ*: for normal data 4cm₁/(α√d) · (1−2ε) ln((1−ε)/(1−2ε)) coth 2γ*, about in
-        proportion to ε. Other losses, and laws that do not know their density, are differentiated numerically.
+        proportion to ε. Other losses, and laws that do not know their density, are differentiated numerically. On a
+        finite training set the hinge reaches γ* at a finite time, and the rate is inf.
         """
+        if self.stepped:
+            return math.inf
         gamma = self.gamma_star
         if math.isinf(gamma):
             return 0.0
@@ -178,7 +214,9 @@ class MeanField(Theory):
     def time_of(self, gamma: Numbers) -> Values:
         """The time at which γ(t) passes ``gamma``: the inverse of ``solve(t).gamma``; inf where it never does."""
         values = np.asarray(gamma, dtype=float)
-        return clock.time_at(self.rate, values.ravel()).reshape(values.shape)
+        flat = values.ravel()
+        times = self.stepped.time_at(flat) if self.stepped else clock.time_at(self.rate, flat)
+        return times.reshape(values.shape)
 
     def t_sat(self, x_par: Numbers) -> Values:
         """The time at which a rightly labelled example with projection x_par is satisfied (Fig. 1d)."""
@@ -196,7 +234,7 @@ class MeanField(Theory):
         if not (times >= 0.0).all():
             raise ValueError(f"times must not be negative, and are {times}")
         if self.dt is None:
-            gamma = clock.gamma_at(self.rate, times)
+            gamma = self.stepped.gamma_at(times) if self.stepped else clock.gamma_at(self.rate, times)
             with np.errstate(over="ignore"):
                 return MeanFieldSolution(self, times, np.cosh(gamma), np.sinh(gamma))
         if not np.isfinite(times).all() or (np.diff(times) < 0.0).any():
@@ -292,13 +330,13 @@ class MeanFieldSolution:
 
     @property
     def train_error(self) -> Float[Array, " T"]:
-        """Fraction of training labels that the sign of F misses: the flipped ones; ½ at t = 0, where F = 0."""
-        return np.where(self.sinh > 0.0, self.model.law.flip, 0.5)
+        """Fraction of training labels that the sign of F misses, the same at all t > 0; ½ at t = 0, where F = 0."""
+        return np.where(self.sinh > 0.0, self.model.law.wrong, 0.5)
 
     @property
     def test_error(self) -> Float[Array, " T"]:
-        """Generalisation error on true labels: 0 as soon as t > 0 (`FiniteWidth` has the correction)."""
-        return np.where(self.sinh > 0.0, 0.0, 0.5)
+        """The same on the test set: 0 for separable data (`FiniteWidth` has the correction)."""
+        return np.where(self.sinh > 0.0, self.model.law.test.wrong, 0.5)
 
     @property
     def displacement(self) -> Float[Array, " T"]:

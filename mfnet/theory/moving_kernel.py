@@ -49,7 +49,7 @@ class MovingKernel(Theory):
             raise ValueError(f"MovingKernel needs a homogeneous activation, not {self.mean_field.activation}")
 
     def of_draw(self, draw: Callable[[], Draw]) -> MovingKernel:
-        return replace(self, draw=draw())
+        return replace(self, mean_field=self.mean_field.of_draw(draw), draw=draw())
 
     def series(self, t: Float[Array, " T"]) -> dict[str, Curve]:
         """Both series.

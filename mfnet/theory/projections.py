@@ -15,7 +15,6 @@ that takes: elongated inputs (`Elongated`) have the two symmetries as well.
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from functools import cached_property
 
@@ -24,69 +23,8 @@ from jaxtyping import Float
 from scipy import special, stats
 
 from mfnet.theory.arrays import Array, Values
-
-_GAUSS_X, _GAUSS_W = np.polynomial.legendre.leggauss(16)
-
-
-def _panels(edges: Float[Array, "*b e"]) -> tuple[Float[Array, "*b q"], Float[Array, "*b q"]]:
-    """Gauss–Legendre nodes and weights, 16 on every panel between consecutive ``edges``."""
-    half = np.diff(edges)[..., None] / 2.0
-    middle = (edges[..., :-1] + edges[..., 1:])[..., None] / 2.0
-    shape = (*edges.shape[:-1], -1)
-    return (middle + half * _GAUSS_X).reshape(shape), (half * _GAUSS_W).reshape(shape)
-
-
-def _edges(scale: Float[Array, "*b"], upper: float) -> Float[Array, "*b e"]:
-    """Panel edges on [0, upper]: even ones for the density, and ones that double from ``scale`` for the force.
-
-    All rows have as many as the smallest scale needs: panels of no width, at ``upper``, fill the others up.
-    """
-    start = np.where((scale > 0.0) & (scale < upper), scale, upper)
-    doubling = start[..., None] * 2.0 ** np.arange(math.ceil(math.log2(upper / start.min())))
-    even = np.broadcast_to(np.linspace(0.0, upper, 17), (*scale.shape, 17))
-    return np.sort(np.concatenate([even, np.minimum(doubling, upper)], axis=-1), axis=-1)
-
-
-class ProjectionLaw(ABC):
-    """Law of ``ζ = y ŵ*·x``. For separable data without label noise ζ = |ŵ*·x| > 0."""
-
-    #: Fraction of training labels that are flipped.
-    flip: float = 0.0
-
-    @property
-    @abstractmethod
-    def m1(self) -> float:
-        """``⟨|ŵ*·x|⟩``."""
-
-    @property
-    @abstractmethod
-    def density_at_zero(self) -> float:
-        """Density of |ŵ*·x| at 0+, which sets every late-time law."""
-
-    @abstractmethod
-    def cdf(self, z: Values) -> Values:
-        """``P(ζ < z)`` for z ≥ 0."""
-
-    @abstractmethod
-    def mean_below(self, z: Values) -> Values:
-        """``⟨ζ 1[ζ < z]⟩`` for z ≥ 0."""
-
-    def density(self, z: Values) -> Values | None:
-        """Density of ζ at z > 0, or None from a law that does not know it; ``cdf`` is its integral."""
-        return None
-
-    @abstractmethod
-    def quadrature(self, scale: float) -> tuple[Float[Array, " q"], Float[Array, " q"]]:
-        """Nodes and weights that average functions of |ŵ*·x| which vary, or have a kink, at ``scale``."""
-
-    @abstractmethod
-    def perp_sq(self, x_par: Values) -> Values:
-        """Mean of |x⊥|² given |ŵ*·x|: the part of the input that only a finite network feels."""
-
-    def expect(self, f: Callable[[Array], Array], scale: float) -> float:
-        """``⟨f(ζ)⟩`` by panelled Gauss–Legendre quadrature; ``scale`` is where f varies or has its kink."""
-        z, weight = self.quadrature(scale)
-        return float(weight @ f(z))
+from mfnet.theory.law import ProjectionLaw, edges, panels
+from mfnet.theory.overlap import Mixture
 
 
 class Normal(ProjectionLaw):
@@ -120,7 +58,7 @@ class Normal(ProjectionLaw):
         return self.density_at_zero * np.exp(-np.square(z / self.stretch) / 2.0)
 
     def quadrature(self, scale: float) -> tuple[Float[Array, " q"], Float[Array, " q"]]:
-        z, weight = _panels(_edges(np.asarray(scale), 10.0 * self.stretch))
+        z, weight = panels(edges(np.asarray(scale), 10.0 * self.stretch))
         return z, weight * self.density(z)
 
     def perp_sq(self, x_par: Values) -> Values:
@@ -179,7 +117,7 @@ class Sphere(ProjectionLaw):
         """The quadrature of every ``scale``, each a row."""
         # with ẑ = sin φ the density is cos^(d−2) φ: smooth up to the rim in every dimension
         upper = min(math.pi / 2.0, 10.0 / math.sqrt(self.d))
-        phi, weight = _panels(_edges(np.asarray(np.arcsin(self._cosine(scale))), upper))
+        phi, weight = panels(edges(np.asarray(np.arcsin(self._cosine(scale))), upper))
         density = self.density_at_zero * self.radius * np.exp((self.d - 2.0) * np.log(np.cos(phi)))
         return self.radius * np.sin(phi), weight * density
 
@@ -201,9 +139,9 @@ class Radial(ProjectionLaw):
     def __init__(self, d: int, radius: stats.distributions.rv_frozen):
         self.d, self.radius = d, radius
         lower, upper = max(float(radius.ppf(1e-15)), 0.0), float(radius.isf(1e-15))
-        edges = np.linspace(lower, upper, 13)
-        halving = edges[1] * 0.5 ** np.arange(1, 17)  # what spheres say of z changes at r = z, however small z is
-        r, weight = _panels(np.concatenate([edges[:1], halving[halving > lower][::-1], edges[1:]]))
+        even = np.linspace(lower, upper, 13)
+        halving = even[1] * 0.5 ** np.arange(1, 17)  # what spheres say of z changes at r = z, however small z is
+        r, weight = panels(np.concatenate([even[:1], halving[halving > lower][::-1], even[1:]]))
         weight = weight * radius.pdf(r)
         keep = weight > 1e-18 * weight.max()
         self.r: Array = r[keep]
@@ -251,6 +189,10 @@ class LabelNoise(ProjectionLaw):
 
     def __init__(self, clean: ProjectionLaw, flip: float):
         self.clean, self.flip = clean, flip
+
+    @property
+    def test(self) -> ProjectionLaw:
+        return self.clean
 
     @property
     def m1(self) -> float:
@@ -308,8 +250,9 @@ def projection_law(
     radius: Mapping[str, object] | None = None,
     flip: float = 0.0,
     stretch: float = 1.0,
+    separation: float = 0.0,
 ) -> ProjectionLaw:
-    """The law of ζ for ``inputs`` 'normal', 'sphere', 'radial' (with ``radius``) or 'elongated' (with ``stretch``).
+    """The law of ζ for ``inputs`` of a name; 'radial', 'elongated', 'mixture' have a parameter of their own.
 
     Label noise of fraction ``flip`` is laid over it.
 
@@ -326,8 +269,13 @@ def projection_law(
         law = Radial(d, radius_law(radius))
     elif inputs == "elongated":
         law = Elongated(d, stretch)
+    elif inputs == "mixture":
+        return Mixture(d, separation, flip)
+    elif inputs == "empirical":
+        raise ValueError("inputs='empirical' are the projections of one run: give the theory its draw first, of_draw")
     else:
         raise ValueError(
-            f"inputs={inputs!r}: allowed are normal, sphere, elongated, and radial with a law of the radius"
+            f"inputs={inputs!r}: allowed are normal, sphere, elongated, mixture, empirical, and radial with a law of "
+            "the radius"
         )
     return LabelNoise(law, flip) if flip > 0.0 else law

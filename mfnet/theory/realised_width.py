@@ -41,7 +41,7 @@ class RealisedWidth(Theory):
     draw: Draw | None = None
 
     def of_draw(self, draw: Callable[[], Draw]) -> RealisedWidth:
-        return replace(self, draw=draw())
+        return replace(self, mean_field=self.mean_field.of_draw(draw), draw=draw())
 
     @cached_property
     def _actual(self) -> Draw:

@@ -1,6 +1,6 @@
 """Training with Lightning: the module, its callbacks, and a run of them."""
 
-from mfnet.training.callbacks import ExampleLog, KernelLog, NodeLog, Observer, ReplicaLog, TheoryOverlay
+from mfnet.training.callbacks import ExampleLog, KernelLog, NodeAgreement, NodeLog, Observer, ReplicaLog, TheoryOverlay
 from mfnet.training.ensemble_module import EnsembleModule
 from mfnet.training.module import MeanFieldModule
 from mfnet.training.observation import Observation
@@ -12,6 +12,7 @@ __all__ = [
     "ExampleLog",
     "KernelLog",
     "MeanFieldModule",
+    "NodeAgreement",
     "NodeLog",
     "Observation",
     "ObservedModule",

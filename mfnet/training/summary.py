@@ -99,6 +99,8 @@ def report(directory: RunDirectory, shown: str) -> str:
         f"{name:<12} within {entry['tolerance']:g} ({entry['measure']}) of theory until t = {entry['within_until']:.4g}"
         for name, entry in summary.get("agreement", {}).items()
     ]
+    lines += departure_lines(summary.get("nodes", {}))
+    lines += baseline_lines(summary.get("baselines", {}))
     lines += trust_lines(summary.get("trust", {}))
     lines += [brief(directory), f"figures      {shown}/{directory.figures.name}"]
     if directory.tensorboard.exists():
@@ -134,6 +136,27 @@ def trust_lines(trusted: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Until when each prediction was said to be trustworthy, in a line."""
     parts = [f"{name} {'always' if x['until'] is None else format(x['until'], '.3g')}" for name, x in trusted.items()]
     return [f"trustworthy until t = {', '.join(parts)}"] if parts else []
+
+
+def departure_lines(departures: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Until when nodes followed each theory, and what was seen when they left it."""
+    lines = []
+    for name, x in departures.items():
+        if not x["departed"]:
+            lines.append(f"nodes follow {name} to the end")
+            continue
+        why = " and ".join(f"{measure} fell below {x['tolerance'][measure]:g}" for measure in x["because"])
+        lines.append(
+            f"nodes follow {name} until t = {x['until']:.4g}: then {why}, with {x['unsatisfied_then']:.2f} unsatisfied "
+            f"and {x['outside_then']:.2f} of the motion not along ŵ*"
+        )
+    return lines
+
+
+def baseline_lines(errors: Mapping[str, Any]) -> list[str]:
+    """Test errors of other classifiers, in a line."""
+    parts = [f"{name.replace('_', ' ')} {errors[name]:.4f}" for name in errors if not name.endswith("_examples")]
+    return [f"test_error of others: {', '.join(parts)} (on {errors['rbf_svm_examples']} examples)"] if parts else []
 
 
 def git_commit() -> str | None:

@@ -3,6 +3,7 @@
 from mfnet.training.callbacks.checkpoint import LastCheckpoint
 from mfnet.training.callbacks.example_log import ExampleLog
 from mfnet.training.callbacks.kernel_log import KernelLog
+from mfnet.training.callbacks.node_agreement import NodeAgreement
 from mfnet.training.callbacks.node_log import NodeLog
 from mfnet.training.callbacks.observer import Observer
 from mfnet.training.callbacks.progress import RunProgress
@@ -15,6 +16,7 @@ __all__ = [
     "ExampleLog",
     "KernelLog",
     "LastCheckpoint",
+    "NodeAgreement",
     "NodeLog",
     "Observer",
     "ReplicaLog",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from lightning.pytorch import LightningModule, Trainer
@@ -13,6 +13,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.image import imread
 from torch.utils.tensorboard import SummaryWriter
 
+from mfnet.data import ObservedData
 from mfnet.figures import draw_figures
 from mfnet.flow import StopReason
 from mfnet.run_directory import RunDirectory, curve_columns
@@ -20,7 +21,7 @@ from mfnet.theory import Trust
 from mfnet.training import tags
 from mfnet.training.callbacks.example_log import ExampleLog
 from mfnet.training.callbacks.node_log import NodeLog
-from mfnet.training.callbacks.observer import Observer
+from mfnet.training.callbacks.observer import Observer, observers
 from mfnet.training.callbacks.replica_log import ReplicaLog
 from mfnet.training.callbacks.theory_overlay import overlays
 from mfnet.training.observation import Observation
@@ -54,6 +55,8 @@ class RunFiles(Observer):
                 if name in series:
                     columns = curve_columns(name, series[name], theory)
                     row |= {column: float(values[-1]) for column, values in columns.items()}
+        for callback in observers(trainer):
+            row |= callback.columns()
         self.rows.append(row)
         self.directory.write_history(self.rows)
         if isinstance(trainer.logger, TensorBoardLogger):
@@ -87,6 +90,9 @@ class RunFiles(Observer):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._start = time.monotonic()
+        fitted = cast(ObservedData, trainer.datamodule).fitted  # type: ignore[attr-defined]  # set by fit
+        if fitted:
+            self.directory.write_arrays(self.directory.preparation, fitted)
         super().on_train_start(trainer, pl_module)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -114,6 +120,8 @@ class RunFiles(Observer):
             entry.prediction: {"until": entry.until if entry.until < math.inf else None, "because": entry.because}
             for entry in self.trusted
         }
+        for callback in observers(trainer):
+            summary |= callback.summary(history)
         self.directory.write_summary(summary)
 
     def _seconds(self) -> float:

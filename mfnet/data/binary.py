@@ -1,0 +1,177 @@
+"""A binary task on real examples: two groups of their classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from sklearn.model_selection import train_test_split
+
+from mfnet.data.datamodule import ObservedData, Task
+from mfnet.data.examples import Examples
+from mfnet.data.preparation import Preparation
+from mfnet.data.sources.records import Records, Source
+from mfnet.data.spherical import flip_labels
+from mfnet.seeding import generator
+from mfnet.theory import reference_direction
+from mfnet.validation import InvalidSettingError, SettingError
+
+Names = tuple[str, ...]
+
+
+class BinaryTask(ObservedData):
+    """Some classes of a source against others. Its reference direction is that of the mean of yx.
+
+    All examples are held in memory in float64.
+
+    Args:
+        source: Where examples come from.
+        positive: Classes labelled +1; None: the last of two.
+        negative: Classes labelled −1; None: all others.
+        n_train: Number N of training examples, every class in proportion; None: all.
+        test_share: Share of the examples that is kept for the test, where the source has no test set of its own.
+        preparation: What is done to inputs.
+        flip: Fraction of training labels that are reversed; test labels are true.
+        seed: Keys the division, the choice of training examples and the flips.
+        schedule: Observation times (`ObservedData`).
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        preparation: Preparation,
+        seed: int,
+        schedule: Float[np.ndarray, " K"],
+        positive: Sequence[str | int] | None = None,
+        negative: Sequence[str | int] | None = None,
+        n_train: int | None = None,
+        test_share: float = 0.25,
+        flip: float = 0.0,
+    ):
+        super().__init__(schedule)
+        self._recipe = _Recipe(source, _names(positive), _names(negative), n_train, test_share, preparation, flip, seed)
+
+    def draw(self) -> Task:
+        return _drawn(self._recipe)[0]
+
+    @property
+    def fitted(self) -> Mapping[str, np.ndarray]:
+        """Parameters of the preparation, ŵ*, and the rows of the source that are used."""
+        return _drawn(self._recipe)[1]
+
+
+class _Recipe(NamedTuple):
+    """All that a task depends on."""
+
+    source: Source
+    positive: Names | None
+    negative: Names | None
+    n_train: int | None
+    test_share: float
+    preparation: Preparation
+    flip: float
+    seed: int
+
+
+def _names(classes: Sequence[str | int] | None) -> Names | None:
+    return None if classes is None else tuple(map(str, classes))
+
+
+@lru_cache(maxsize=1)  # sizes, theory and training ask for the same task
+def _drawn(recipe: _Recipe) -> tuple[Task, dict[str, np.ndarray]]:
+    records = recipe.source.read()
+    groups = choose_classes(records, recipe.positive, recipe.negative)
+    train, test = _divide(records, np.flatnonzero(np.isin(records.classes, [*groups[0], *groups[1]])), recipe)
+    prepared = recipe.preparation.fit(records.x[train].astype(float), records.column)
+    true = [np.where(np.isin(records.classes[rows], groups[0]), 1.0, -1.0) for rows in (train, test)]
+    x_train, x_test = (torch.from_numpy(prepared.apply(records.x[rows].astype(float))) for rows in (train, test))
+    if x_train.shape[1] < 2:
+        raise SettingError(f"{records.origin}: has one column; a task needs at least two")
+    y_train, y_test = map(torch.from_numpy, true)
+    y_flipped = flip_labels(y_train, recipe.flip, generator(recipe.seed, "flip"))
+    try:
+        direction = reference_direction(x_train.numpy(), y_flipped.numpy())
+    except ValueError as error:
+        raise SettingError(f"{records.origin}: {error}") from None
+    fitted = prepared.parameters | {
+        "direction": direction,
+        "train_rows": train,
+        "test_rows": test,
+        "flipped": np.flatnonzero((y_train != y_flipped).numpy()),
+    }
+    return Task(Examples(x_train, y_flipped), Examples(x_test, y_test), torch.from_numpy(direction)), fitted
+
+
+def choose_classes(records: Records, positive: Names | None, negative: Names | None) -> tuple[Names, Names]:
+    """The classes labelled +1 and −1.
+
+    Raises:
+        SettingError: If they are not there, are in both groups, or must be chosen.
+    """
+    there = tuple(np.unique(records.classes).tolist())
+    listed = ", ".join(there[:20]) + (f", … ({len(there)})" if len(there) > 20 else "")
+    if len(there) == 1:
+        raise SettingError(f"{records.origin}: all examples are of one class, {listed}; a task needs two")
+    if positive is None:
+        if negative is not None or len(there) > 2:
+            raise InvalidSettingError(
+                "data.positive",
+                "null",
+                f"{records.origin} has the classes {listed}; say which are +1, as in [{there[0]}]",
+            )
+        positive = there[1:]
+    if negative is None:
+        negative = tuple(name for name in there if name not in positive)
+    for key, group, other in (("positive", positive, negative), ("negative", negative, positive)):
+        for name in group:
+            if name not in there:
+                raise InvalidSettingError(
+                    f"data.{key}", f"[{', '.join(group)}]", f"{records.origin} has the classes {listed}"
+                )
+            if name in other:
+                raise InvalidSettingError(f"data.{key}", f"[{', '.join(group)}]", f"class {name} is in both groups")
+        if not group:
+            raise InvalidSettingError(f"data.{key}", "[]", f"must name some of the classes {listed}")
+    return positive, negative
+
+
+def _divide(records: Records, chosen: np.ndarray, recipe: _Recipe) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of the training and of the test set, among the ``chosen`` ones."""
+    classes, counts = np.unique(records.classes[chosen], return_counts=True)
+    if records.n_train is not None:
+        train, test = chosen[chosen < records.n_train], chosen[chosen >= records.n_train]
+        for name in classes:
+            for part, rows in (("training", train), ("test", test)):
+                if name not in records.classes[rows]:
+                    raise SettingError(
+                        f"{records.origin}: class {name} has no example in the {part} set; choose others"
+                    )
+    else:
+        if counts.min() < 2:
+            raise SettingError(
+                f"{records.origin}: class {classes[counts.argmin()]} has one example, and a training and a test set "
+                "need one each; choose others"
+            )
+        train, test = _split(records, chosen, recipe.seed, "test", test_size=recipe.test_share)
+    if recipe.n_train is None or recipe.n_train == len(train):
+        return train, test
+    if recipe.n_train > len(train):
+        raise InvalidSettingError("N", recipe.n_train, f"{records.origin} leaves {len(train)} for training")
+    if recipe.n_train < len(classes):
+        raise InvalidSettingError("N", recipe.n_train, f"must be at least {len(classes)}, one a class")
+    return _split(records, train, recipe.seed, "train", train_size=recipe.n_train)[0], test
+
+
+def _split(records: Records, rows: np.ndarray, seed: int, purpose: str, **size: float) -> tuple[np.ndarray, np.ndarray]:
+    """Two parts with every class in proportion, each in the order of the source."""
+    state = int(torch.randint(2**31, (), generator=generator(seed, f"split {purpose}")))
+    try:
+        parts = train_test_split(rows, stratify=records.classes[rows], random_state=state, **size)
+    except ValueError as error:
+        raise SettingError(f"{records.origin}: cannot be divided: {error}") from None
+    first, second = map(np.sort, parts)
+    return first, second

@@ -1,0 +1,101 @@
+"""Nodes in the (a, w∥) plane as they leave their initial values, and how closely they follow the theory (Sec. 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from mfnet.figures import style
+from mfnet.run_directory import RunDirectory
+
+Arrays = Mapping[str, np.ndarray]
+
+#: Measures of agreement: column, of what, colour.
+MEASURES = (
+    ("r2_a", "a", style.NETWORK),
+    ("r2_w_par", r"w^\parallel", style.SECOND),
+    ("r2_moved", r"\Delta(a, w^\parallel)", style.GUIDE),
+)
+
+#: Shares of the weights' motion: column, label, colour.
+SHARES = (
+    ("outside_network", r"not along $\hat w^*$", style.NETWORK),
+    ("outside_principal_network", "nor along principal directions", style.SECOND),
+)
+
+
+def draw(directory: RunDirectory) -> Path:
+    """Draws ``figures/nodes.png``: nodes at four times, R²(t), and the shares of other motion."""
+    history, nodes = directory.read_history(), directory.read_arrays(directory.nodes)
+    path = directory.figures / "nodes.png"
+    with style.figure(path, 15.0, 8.4) as figure:
+        grid = figure.add_gridspec(2, 4)
+        for column, k in enumerate(_moments(nodes)):
+            axes = figure.add_subplot(grid[0, column])
+            axes.set_ylabel(r"$w^\parallel_i$" if column == 0 else "")
+            _plane(axes, nodes, k)
+            axes.set_title(f"$t$ = {nodes['t'][k]:.3g},  $n_u$ = {history['unsatisfied_network'][k]:.2f}", fontsize=13)
+        _agreement(figure.add_subplot(grid[1, :2]), history)
+        _shares(figure.add_subplot(grid[1, 2:]), history)
+    return path
+
+
+def _moments(nodes: Arrays) -> list[int]:
+    """Four observations, from where the fastest node has moved by a tenth to the last, even in log t."""
+    t = nodes["t"]
+    moved = np.hypot(nodes["a"] - nodes["a"][0], nodes["w_par"] - nodes["w_par"][0]).max(axis=1)
+    first = max(1, int(np.argmax(moved > 0.1 * moved.max())))
+    wanted = np.geomspace(t[first], t[-1], 4)
+    return [int(np.argmin(np.abs(np.log(t[1:] / time)))) + 1 for time in wanted]
+
+
+def _plane(axes: Axes, nodes: Arrays, k: int) -> None:
+    """Where nodes are, with the hyperbolas on which the theory says that they came there."""
+    if "a_theory" in nodes:
+        predicted = nodes["a_theory"][: k + 1], nodes["w_par_theory"][: k + 1]
+        axes.plot(*predicted, color=style.THEORY, linewidth=0.6, alpha=0.5)
+        axes.plot(predicted[0][-1], predicted[1][-1], ".", color=style.THEORY, markersize=3.0, label="theory")
+    axes.plot(
+        nodes["a"][k],
+        nodes["w_par"][k],
+        "o",
+        color=style.NETWORK,
+        markerfacecolor="none",
+        markersize=4.0,
+        label="network",
+    )
+    reach = 1.05 * max(np.abs(nodes["a"]).max(), np.abs(nodes["w_par"]).max())
+    axes.set_xlim(-reach, reach)
+    axes.set_ylim(-reach, reach)
+    axes.set_aspect("equal")
+    axes.set_xlabel(r"$a_i$")
+    axes.legend(loc="upper left")
+
+
+def _agreement(axes: Axes, history: Arrays) -> None:
+    """R² of a, of w∥ and of their displacements, against every theory of nodes."""
+    theories = [name.removeprefix("r2_a_") for name in history if name.startswith("r2_a_")]
+    for theory, line in zip(theories, ("-", "--", ":", "-."), strict=False):
+        for name, symbol, colour in MEASURES:
+            label = f"$R^2$ of ${symbol}$, {theory.replace('_', ' ')}"
+            axes.plot(history["t"][1:], history[f"{name}_{theory}"][1:], line, color=colour, label=label)
+    axes.set_ylim(0.8, 1.005)
+    axes.set_ylabel(r"$R^2$")
+    style.log_time(axes, history["t"][1], history["t"][-1])
+    axes.legend(loc="lower left")
+
+
+def _shares(axes: Axes, history: Arrays) -> None:
+    for column, label, colour in SHARES:
+        axes.plot(history["t"][1:], history[column][1:], "o", color=colour, markerfacecolor="none", label=label)
+    for column in sorted(set(history) - {SHARES[0][0]}):
+        if column.startswith("outside_") and column.count("outside_principal") == 0:
+            label = column.removeprefix("outside_").replace("_", " ")
+            axes.plot(history["t"][1:], history[column][1:], "--", color=style.NETWORK, label=label)
+    axes.set_ylim(0.0, None)
+    axes.set_ylabel("share of $\\Sigma|\\Delta w|^2$")
+    style.log_time(axes, history["t"][1], history["t"][-1])
+    axes.legend(loc="upper left")

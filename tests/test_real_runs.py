@@ -1,0 +1,234 @@
+"""The command on real data: whole runs with what they leave, mistakes, and agreement that is known beforehand."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+import struct
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import ndtr
+from sklearn.datasets import load_digits
+
+from mfnet.cli import main
+from mfnet.observables import r_squared, share_outside
+from mfnet.run_directory import RunDirectory
+from mfnet.training.callbacks.node_agreement import leading_directions
+
+QUICK = ["trainer.tensorboard=false", "schedule.per_decade=4"]
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["mfnet"])
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def realistic(tmp_path_factory):
+    """The prepared experiment, in small."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("realistic"))
+        patch.setattr("sys.argv", ["mfnet"])
+        settings = ["M=200", "N=500", "schedule.per_decade=8", "hydra.run.dir=r"]
+        assert main(["train", "experiment=realistic", *settings]) == 0
+        yield RunDirectory((tmp_path_factory.getbasetemp() / "realistic0" / "r").resolve())
+
+
+def test_sizes_follow_from_the_data_and_are_saved(realistic):
+    summary = realistic.read_summary()
+    assert (summary["config"]["N"], summary["config"]["d"]) == (500, 64)
+    saved = (realistic.path / ".hydra" / "overrides.yaml").read_text()
+    assert "- d=64" in saved
+    assert "- N=500" in saved
+
+
+def test_the_preparation_is_saved_with_the_run(realistic):
+    fitted = realistic.read_arrays(realistic.preparation)
+    assert fitted["standard_mean"].shape == fitted["direction"].shape == (64,)
+    assert len(fitted["train_rows"]) == 500
+    assert not set(fitted["train_rows"]) & set(fitted["test_rows"])
+
+
+def test_nodes_follow_at_first_and_depart_later(realistic):
+    """What the summary says of R² is what the saved nodes say: all 200 of them are logged."""
+    history, nodes = realistic.read_history(), realistic.read_arrays(realistic.nodes)
+    departure = realistic.read_summary()["nodes"]
+    assert set(departure) == {"theory", "linear_closure"}  # the kernel flow says nothing of nodes
+    for theory in departure:
+        for name in ("a", "w_par"):
+            expected = [r_squared(*values) for values in zip(nodes[name], nodes[f"{name}_{theory}"], strict=True)]
+            np.testing.assert_allclose(history[f"r2_{name}_{theory}"], expected, atol=1e-5)
+        least = {"r2_a": 0.97, "r2_w_par": 0.97, "r2_moved": 0.9}
+        within = np.all([history[f"{name}_{theory}"] >= value for name, value in least.items()], axis=0)
+        moved = [nodes[name] - nodes[name][0] for name in ("a", "w_par", f"a_{theory}", f"w_par_{theory}")]
+        expected = [r_squared(np.stack(values[:2]), np.stack(values[2:])) for values in zip(*moved, strict=True)]
+        np.testing.assert_allclose(history[f"r2_moved_{theory}"][5:], expected[5:], atol=1e-3)
+        first = int(np.argmin(within))
+        assert departure[theory]["departed"]
+        assert departure[theory]["until"] == history["t"][first - 1]
+        assert departure[theory]["unsatisfied_then"] == history["unsatisfied_network"][first]
+        assert departure[theory]["outside_then"] == history["outside_network"][first]
+    assert (history["r2_moved_theory"][1:] <= history["r2_w_par_theory"][1:]).all()
+    assert (history["outside_principal_network"] <= history["outside_network"] + 1e-6).all()
+    assert (realistic.figures / "nodes.png").exists()
+
+
+def test_a_kernel_is_better_than_a_line_at_even_and_odd_digits(realistic):
+    errors = realistic.read_summary()["baselines"]
+    assert errors["rbf_svm_examples"] == 500
+    assert errors["rbf_svm"] < 0.06 < errors["linear_svm"] < 0.2
+    assert errors["logistic_regression"] == pytest.approx(errors["linear_svm"], abs=0.03)
+
+
+def write_idx(path, array):
+    header = struct.pack(f">BBBB{array.ndim}I", 0, 0, 0x08, array.ndim, *array.shape)
+    path.write_bytes(gzip.compress(header + array.astype(np.uint8).tobytes()))
+
+
+def test_the_experiment_on_idx_files_runs_small(here):
+    """On digits in place of Fashion-MNIST, of the same names and classes."""
+    digits = load_digits()
+    for part, rows in (("train", slice(1400)), ("t10k", slice(1400, None))):
+        write_idx(here / f"{part}-images-idx3-ubyte.gz", digits.images[rows])
+        write_idx(here / f"{part}-labels-idx1-ubyte.gz", digits.target[rows])
+    settings = ["data.source.folder=.", "M=100", "N=100", "schedule.t_max=200", *QUICK, "hydra.run.dir=r"]
+    assert main(["train", "experiment=realistic_fashion", *settings]) == 0
+    summary = RunDirectory(here / "r").read_summary()
+    assert summary["stop_reason"] in ("enough_satisfied", "all_satisfied")
+    assert summary["n_unsatisfied"] <= 1
+    assert summary["test_error"] < 0.05
+    assert summary["config"]["d"] == 64
+
+
+def test_linear_classifiers_reach_the_best_error_on_a_mixture(here):
+    """Φ(−μ) = 0.159 is the least error that any has; within 4 standard errors of 10⁴ test examples, and 0.01."""
+    settings = ["data=mixture", "M=20", "N=2000", "d=5", "schedule=listed", "schedule.times=[1]", "overlay=[baselines]"]
+    assert main(["train", *settings, "trainer.tensorboard=false", "hydra.run.dir=r"]) == 0
+    errors = RunDirectory(here / "r").read_summary()["baselines"]
+    for name in ("linear_svm", "logistic_regression"):
+        assert abs(errors[name] - float(ndtr(-1.0))) < 0.01 + 4.0 * math.sqrt(0.16 * 0.84 / 1e4)
+
+
+def test_a_linear_network_is_followed_to_the_end(here):
+    """For a linear activation the linear closure with actual nodes is exact: R² are 1, the motion outside agrees."""
+    overlay = ["overlay=[node_agreement,linear_closure]", "callbacks.linear_closure.theory.start=actual"]
+    settings = [
+        "data=breast_cancer",
+        "M=50",
+        "N=200",
+        "network.activation=linear",
+        "flow.rtol=0.002",
+        "schedule.t_max=20",
+    ]
+    assert main(["train", *settings, *QUICK, *overlay, "hydra.run.dir=r"]) == 0
+    history = RunDirectory(here / "r").read_history()
+    assert history["unsatisfied_network"][-1] < 0.3
+    for name in ("r2_a", "r2_w_par", "r2_moved"):
+        assert (history[f"{name}_linear_closure"] > 0.995).all()
+    np.testing.assert_allclose(history["outside_network"][1:], history["outside_linear_closure"][1:], atol=0.03)
+    assert history["outside_network"][-1] > 0.1
+    assert not RunDirectory(here / "r").read_summary()["nodes"]["linear_closure"]["departed"]
+
+
+def test_minibatches_and_the_flow_have_one_time_axis(here):
+    """On the same task γ and n_u of SGD are those of the full-batch flow, within the noise of batches of 100."""
+    settings = ["data=digits", "M=200", "theory=none", "schedule=listed", "schedule.times=[2,4,8]"]
+    for flow in (["flow=averaged"], ["flow=sgd", "flow.dt=0.05"]):
+        assert main(["train", *settings, *flow, "trainer.tensorboard=false", f"hydra.run.dir={flow[0][5:]}"]) == 0
+    batches, whole = (RunDirectory(here / name).read_history() for name in ("sgd", "averaged"))
+    np.testing.assert_array_equal(batches["t"], whole["t"])
+    np.testing.assert_allclose(batches["gamma_network"], whole["gamma_network"], rtol=0.03)
+    np.testing.assert_allclose(batches["unsatisfied_network"], whole["unsatisfied_network"], atol=0.05)
+
+
+def test_a_run_on_real_data_goes_on(here):
+    """Cut by its schedule and extended, the columns of agreement are those of a run that was left alone."""
+    settings = [
+        "data=digits",
+        "M=50",
+        "N=100",
+        "overlay=[node_agreement]",
+        "schedule=listed",
+        "trainer.tensorboard=false",
+    ]
+    assert main(["train", *settings, "schedule.times=[1,2,4,8]", "hydra.run.dir=whole"]) == 0
+    assert main(["train", *settings, "schedule.times=[1,2]", "hydra.run.dir=cut"]) == 0
+    assert main(["train", "ckpt=cut/checkpoints/last.ckpt", "schedule.times=[1,2,4,8]"]) == 0
+    assert (here / "cut" / "history.csv").read_bytes() == (here / "whole" / "history.csv").read_bytes()
+    assert RunDirectory(here / "cut").read_summary()["nodes"] == RunDirectory(here / "whole").read_summary()["nodes"]
+
+
+def test_a_sweep_over_classes_has_the_sizes_of_each(here):
+    classes = "data.positive=[3],[0,1,2]"
+    assert main(["train", "-m", "data=digits", "M=10", classes, "schedule.t_max=0.1", *QUICK, "hydra.sweep.dir=s"]) == 0
+    sizes = [json.loads(path.read_text())["config"]["N"] for path in sorted(here.glob("s/*/summary.json"))]
+    assert sizes == [267, 533]
+
+
+def test_the_theory_alone_is_predicted_for_a_data_set(here, capsys):
+    assert main(["predict", "data=digits", "schedule=listed", "schedule.times=[1,10]", "hydra.run.dir=p"]) == 0
+    history = RunDirectory(here / "p").read_history()
+    assert 0.0 < history["unsatisfied_theory"][-1] < 1.0
+    assert "gamma ends at" in capsys.readouterr().out
+
+
+MISTAKES = [
+    (["data=digits", "d=20"], "d=20: these data have d=64"),
+    (["data=digits", "N=5000"], "N=5000: scikit-learn's digits leaves 267"),
+    (["data=digits", "data.positive=3"], "data.positive=3: must be a list"),
+    (["data=digits", "data.positive=[11]"], "data.positive=[11]"),
+    (["data=digits", "data.negative=null", "data.positive=null"], "say which are +1"),
+    (["data=digits", "data.test_share=1"], "data.test_share=1"),
+    (["data=digits", "data.preparation.scale=unit"], "column 'pixel_0_0' is constant"),
+    (["data=digits", "data.preparation.scale=half"], "must be one of global, unit, none"),
+    (["data=digits", "data.preparation.components=64"], "has rank"),
+    (["data=digits", "+data.preparation.foo=1"], "data.preparation.foo=1"),
+    (["data=digits", "data.source.name=iris"], "data.source.name=iris"),
+    (["data=binary"], "data.source=None: must name a source"),
+    (["data=idx"], "data.source.folder=None"),
+    (["data=idx", "data.source.folder=nope"], "data.source.folder=nope: there is no such folder"),
+    (["data=csv", "data.source.file=nope.csv", "data.source.label=y"], "data.source.file=nope.csv"),
+    (["data=csv", "data.source.file=nope.csv"], "data.source.label=None"),
+    (["data=npz", "data.source.file=nope.npz"], "data.source.file=nope.npz"),
+    (["data=normal", "N=null"], "N=null: these data are drawn"),
+    (["data=normal", "d=null"], "d=null: these data are drawn"),
+    (["data=mixture", "data.separation=-1"], "data.separation=-1"),
+    (["-m", "data=digits", "data.positive=[3],[11]"], "data.positive=[11]"),
+    (["data=digits", "trainer.devices=2", "trainer.divide=nodes"], "trainer.divide=rows"),
+    (
+        ["overlay=[node_agreement]", "trainer.devices=2", "trainer.divide=nodes"],
+        "callbacks.node_agreement=NodeAgreement",
+    ),
+    (["overlay=[node_agreement]", "callbacks.node_agreement.r2=1"], "callbacks.node_agreement.r2=1"),
+    (["overlay=[baselines]", "callbacks.baselines.n_kernel=0"], "callbacks.baselines.n_kernel=0"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "expected"), MISTAKES, ids=[" ".join(a) for a, _ in MISTAKES])
+def test_a_mistake_costs_one_line_and_nothing_else(arguments, expected, here, capsys):
+    assert main(["train", *arguments]) == 2
+    printed = capsys.readouterr()
+    assert expected in printed.err
+    assert printed.err.count("\n") == 1
+    assert printed.out == ""
+    assert not list(here.iterdir())
+
+
+def test_leading_directions_span_what_the_singular_value_decomposition_says():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(200, 6)) * np.array([5.0, 4.0, 1.0, 1.0, 1.0, 1.0]) + 3.0
+    direction = rng.normal(size=6)
+    direction /= np.linalg.norm(direction)
+    basis = leading_directions(torch.from_numpy(x), torch.from_numpy(direction), 2).numpy()
+    np.testing.assert_allclose(basis @ basis.T, np.eye(3), atol=1e-12)
+    rows = np.vstack([direction, np.linalg.svd(x - x.mean(axis=0))[2][:2]])
+    np.testing.assert_allclose(basis.T @ basis, rows.T @ np.linalg.pinv(rows.T), atol=1e-10)
+    moved = rng.normal(size=(7, 6))
+    expected = 1.0 - np.sum((moved @ basis.T @ basis) ** 2) / np.sum(moved**2)
+    assert share_outside(torch.from_numpy(moved), torch.from_numpy(basis)) == pytest.approx(expected)
+    assert leading_directions(torch.from_numpy(x), torch.from_numpy(direction), 6).shape == (6, 6)
