@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from mfnet.cli.compose import CONFIG_MODULE, Job, jobs
 from mfnet.cli.targets import check_targets
-from mfnet.validation import InvalidSettingError, SettingError, validate, validate_directory, validate_memory
+from mfnet.validation import InvalidSettingError, SettingError, validate_directory, validate_memory
 
 _ONE_RUN = "speaks of one run; use replicas=1, or leave it out"
 _NODES_TOGETHER = "needs all nodes in one process; use trainer.divide=rows, or leave it out"
@@ -48,7 +48,6 @@ def checked_jobs(command: str, overrides: Sequence[str], *, multirun: bool) -> l
 
 def _check(command: str, job: Job, *, multirun: bool) -> None:
     config = job.config
-    validate(config)
     check_targets(config, ("mean_field", "schedule", "theory") if command == "predict" else tuple(config))
     _check_theories(config, command)
     if command == "train":

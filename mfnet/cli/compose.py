@@ -38,19 +38,26 @@ def jobs(overrides: Sequence[str], *, multirun: bool) -> Iterator[Job]:
     """The runs that Hydra will start for these overrides, inside `hydra.initialize_config_module`.
 
     Raises:
-        SettingError: If one cannot be composed, or a sweep is empty.
+        SettingError: If one cannot be composed, or has a setting that is not allowed, or a sweep is empty.
     """
     if not multirun:
         composed = complete(compose(overrides))
-        yield Job(list(overrides), composed, resolve(composed), Path(composed.hydra.run.dir))
+        config = _valid(composed)  # before the directory, whose name says what it is
+        yield Job(list(overrides), composed, config, Path(composed.hydra.run.dir))
         return
     number = -1
     for number, job in enumerate(_expand(overrides)):
         composed = complete(compose([*job, f"hydra.job.num={number}", f"hydra.job.id={number}"]))
-        sweep = composed.hydra.sweep
-        yield Job(job, composed, resolve(composed), Path(sweep.dir) / sweep.subdir)
+        config, sweep = _valid(composed), composed.hydra.sweep
+        yield Job(job, composed, config, Path(sweep.dir) / sweep.subdir)
     if number < 0:
         raise SettingError("the sweep is empty: a setting has no values")
+
+
+def _valid(composed: DictConfig) -> dict[str, Any]:
+    config = resolve(composed)
+    validate(config)
+    return config
 
 
 def _expand(overrides: Sequence[str]) -> Iterator[list[str]]:
