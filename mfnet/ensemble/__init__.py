@@ -10,8 +10,8 @@ that was compared has been equal to its single flow to rounding (2·10⁻¹⁶ t
 with the same steps, rejections and sub-steps, to its end: 32 with M = 100, N = 1000, d = 20, α = 1 to t = 500, of which
 20 had all examples satisfied, eight of them until all had; and other losses, scales and activations. Late chatter does
 not amplify the rounding: averaged forces of a hinge are whole multiples of 1/n_sub, the same ones unless a margin
-happens to lie within rounding of h in a sub-step. A run in which one does goes another way, as it would on another number
-of threads. In float32 most do, and their nodes end a few percent of the displacement apart.
+happens to lie within rounding of h in a sub-step. A run in which one does goes another way, as it would on another
+number of threads. In float32 most do, and their nodes end a few percent of the displacement apart.
 
 The flow of one network is the case R = 1 of these in what it computes, but not in how: it gathers rows instead of
 padding, divides itself among processes, and streams tiles of nodes; it stays the way for large networks.
