@@ -263,7 +263,9 @@ def validate_memory(config: Mapping[str, Any]) -> None:
     n_examples = config["N"] + config["data"].get("n_test", 0)
     devices, divide = config["trainer"]["devices"], config["trainer"]["divide"]
     n_nodes = config["M"] * (1 if divide == "nodes" else devices)
-    needed = 8.0 * config["d"] * (3.0 * n_examples * devices + 6.0 * n_nodes) * config["replicas"]
+    replicas = config["replicas"]
+    copies = (3.0, 6.0) if replicas == 1 else (5.0, 14.0)  # of examples and nodes; of replicas also those on their way
+    needed = 8.0 * config["d"] * (copies[0] * n_examples * devices + copies[1] * n_nodes) * replicas
     available = float(psutil.virtual_memory().available)
     if needed > available:
         raise InvalidSettingError(

@@ -389,12 +389,16 @@ class EnsembleCase:
         return flow
 
     @torch.no_grad()
+    def start(self) -> None:
+        """Brings all networks, which single flows have moved, back to their initial nodes."""
+        for network, _ in self.problems:
+            network.a.copy_(network.a0)
+            network.w.copy_(network.w0)
+
     def one_after_the_other(self) -> list[Averaged]:
         """The same as single flows."""
         flows = []
         for network, batch in self.problems:
-            network.a.copy_(network.a0)
-            network.w.copy_(network.w0)
             flow = Averaged(objective_of(Problem(network, batch, batch), 1.0))
             for t in self.times:
                 flow.step(until=t)
@@ -408,6 +412,7 @@ class EnsembleCase:
         seconds: dict[str, list[tuple[float, float]]] = {"together": [], "alone": []}
         for _ in range(turns):
             for name, run in (("together", self.side_by_side), ("alone", self.one_after_the_other)):
+                self.start()
                 start = _now(self.device), time.process_time()
                 result = run()
                 seconds[name].append((_now(self.device) - start[0], time.process_time() - start[1]))

@@ -131,7 +131,7 @@ class EnsembleModule(ObservedModule):
         replicas = {name: values.numpy().copy() for name, values in self._values.items()}
         means = {name: float(np.mean(values)) for name, values in replicas.items()}
         first = network.a[0].clone(), *node_projections(network.w[0], self.directions[0])
-        return EnsembleObservation(k, t, means, *first, margins[0].clone(), replicas)
+        return EnsembleObservation(k, t, means, *first, margins[0].clone(), replicas, flow.times.numpy().copy())
 
     def _series(self, there: Int[Tensor, " r"], margins: Float[Tensor, "R N"]) -> dict[str, Float[Tensor, " r"]]:
         """Series of some replicas, on the host."""

@@ -30,6 +30,11 @@ class Observation:
     w_perp: Float[Tensor, " M"]
     train_margins: Float[Tensor, " N"]
 
+    @property
+    def t_margins(self) -> float:
+        """When the nodes and margins were such."""
+        return self.t
+
     def columns(self, name: str) -> dict[str, float]:
         """What the history says of a series."""
         return {f"{name}_network": self.series[name]}
@@ -45,9 +50,15 @@ class EnsembleObservation(Observation):
 
     Attributes:
         replicas: Value of each series for every replica; one that has ended keeps its last.
+        times: Time that each has reached; that of the observation, or its end.
     """
 
     replicas: dict[str, Float[np.ndarray, " R"]]
+    times: Float[np.ndarray, " R"]
+
+    @property
+    def t_margins(self) -> float:
+        return float(self.times[0])
 
     def std(self, name: str) -> float:
         """Standard deviation over the replicas, with R − 1 in the denominator."""

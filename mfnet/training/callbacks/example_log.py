@@ -37,8 +37,8 @@ class ExampleLog(Observer):
             before, after, h = self._margins, margins, module.loss.h
             new = np.isinf(self.t_sat) & (after >= h)
             share = (h - before[new]) / (after[new] - before[new])
-            self.t_sat[new] = self._t + share * (observation.t - self._t)
-        self._t, self._margins = observation.t, margins
+            self.t_sat[new] = self._t + share * (observation.t_margins - self._t)
+        self._t, self._margins = observation.t_margins, margins
 
     def projections(self, module: ObservedModule) -> np.ndarray:
         """Signed projections y ŵ*·x of the followed examples, negative where the label is flipped."""
