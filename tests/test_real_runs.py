@@ -23,6 +23,8 @@ QUICK = ["trainer.tensorboard=false", "schedule.per_decade=4"]
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
+    """An empty directory to run in, without figures: those of ``realistic`` are looked at."""
+    monkeypatch.setattr("mfnet.training.callbacks.run_files.draw_figures", lambda directory: [])
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["mfnet"])
     return tmp_path
@@ -133,6 +135,15 @@ def test_a_linear_network_is_followed_to_the_end(here):
     np.testing.assert_allclose(history["outside_network"][1:], history["outside_linear_closure"][1:], atol=0.03)
     assert history["outside_network"][-1] > 0.1
     assert not RunDirectory(here / "r").read_summary()["nodes"]["linear_closure"]["departed"]
+
+
+def test_classes_of_unequal_size_are_not_followed_at_all(here):
+    """The theory has no constant: with one digit against nine, a moves along ⟨y⟩ from the start, and that is said."""
+    settings = ["data=digits", "data.positive=[7]", "data.negative=null", "N=400", "M=100", "theory=mean_field"]
+    assert main(["train", *settings, "overlay=[node_agreement]", "schedule.t_max=2", *QUICK, "hydra.run.dir=r"]) == 0
+    departure = RunDirectory(here / "r").read_summary()["nodes"]["theory"]
+    assert (departure["departed"], departure["until"], departure["because"]) == (True, 0.0, ["r2_moved"])
+    assert departure["outside_then"] > 0.4
 
 
 def test_minibatches_and_the_flow_have_one_time_axis(here):
