@@ -6,6 +6,7 @@ import gzip
 import json
 import math
 import struct
+from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from scipy.special import ndtr
 from sklearn.datasets import load_digits
 
 from mfnet.cli import main
+from mfnet.data.sources import openml
 from mfnet.observables import r_squared, share_outside
 from mfnet.run_directory import RunDirectory
 from mfnet.training.callbacks.node_agreement import leading_directions
@@ -23,6 +25,8 @@ QUICK = ["trainer.tensorboard=false", "schedule.per_decade=4"]
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
+    """An empty directory to run in, without figures: those of ``realistic`` are looked at."""
+    monkeypatch.setattr("mfnet.training.callbacks.run_files.draw_figures", lambda directory: [])
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["mfnet"])
     return tmp_path
@@ -135,6 +139,15 @@ def test_a_linear_network_is_followed_to_the_end(here):
     assert not RunDirectory(here / "r").read_summary()["nodes"]["linear_closure"]["departed"]
 
 
+def test_classes_of_unequal_size_are_not_followed_at_all(here):
+    """The theory has no constant: with one digit against nine, a moves along ⟨y⟩ from the start, and that is said."""
+    settings = ["data=digits", "data.positive=[7]", "data.negative=null", "N=400", "M=100", "theory=mean_field"]
+    assert main(["train", *settings, "overlay=[node_agreement]", "schedule.t_max=2", *QUICK, "hydra.run.dir=r"]) == 0
+    departure = RunDirectory(here / "r").read_summary()["nodes"]["theory"]
+    assert (departure["departed"], departure["until"], departure["because"]) == (True, 0.0, ["r2_moved"])
+    assert departure["outside_then"] > 0.4
+
+
 def test_minibatches_and_the_flow_have_one_time_axis(here):
     """On the same task γ and n_u of SGD are those of the full-batch flow, within the noise of batches of 100."""
     settings = ["data=digits", "M=200", "theory=none", "schedule=listed", "schedule.times=[2,4,8]"]
@@ -175,6 +188,38 @@ def test_the_theory_alone_is_predicted_for_a_data_set(here, capsys):
     history = RunDirectory(here / "p").read_history()
     assert 0.0 < history["unsatisfied_theory"][-1] < 1.0
     assert "gamma ends at" in capsys.readouterr().out
+
+
+class Fetched:
+    """As many records as MNIST has, of four pixels, the first of which depends on the class."""
+
+    target = (np.arange(70_000) % 10).astype(str)
+    data = np.random.default_rng(0).integers(0, 256, (70_000, 4)) + 20 * (np.arange(70_000) % 10)[:, None] * [
+        1,
+        0,
+        0,
+        0,
+    ]
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "cifar10"])
+def test_sets_of_openml_are_prepared(name, here, monkeypatch):
+    monkeypatch.setattr(openml, "fetch_openml", lambda name, **_: Fetched)
+    settings = [f"data={name}", "N=500", "schedule=listed", "schedule.times=[1,30]", "hydra.run.dir=p"]
+    assert main(["predict", *settings]) == 0
+    assert 0.0 < RunDirectory(here / "p").read_history()["unsatisfied_theory"][-1] < 1.0
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "cifar10"])
+def test_without_a_network_sets_of_openml_are_missed_in_one_line(name, here, monkeypatch, capsys):
+    def offline(name, **_):
+        raise URLError("Name or service not known")
+
+    monkeypatch.setattr(openml, "fetch_openml", offline)
+    assert main(["train", f"data={name}"]) == 2
+    told = capsys.readouterr().err
+    assert "connect this machine once" in told
+    assert told.count("\n") == 1
 
 
 MISTAKES = [
