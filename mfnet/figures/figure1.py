@@ -38,6 +38,7 @@ def draw(directory: RunDirectory, path: Path | None = None) -> Path:
         reached = examples["t_sat"][np.isfinite(examples["t_sat"]) & (examples["t_sat"] > 0.0)]
         if len(reached) > 0 and reached.min() < history["t"][-1]:
             panels[3].set_xlim(reached.min() / 1.5, history["t"][-1])
+            style.plain_ticks(panels[3].xaxis)
     return path
 
 
