@@ -213,7 +213,7 @@ def test_help_and_unknown_commands(capsys):
     assert main(["--help"]) == 0
     assert "mfnet train -m" in capsys.readouterr().out
     assert main(["trian"]) == 2
-    assert "train, predict, collect, validate" in capsys.readouterr().err
+    assert "train, predict, reproduce, collect, validate" in capsys.readouterr().err
 
 
 def test_a_run_that_diverges_keeps_what_it_saw(tmp_path):

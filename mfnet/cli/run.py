@@ -35,7 +35,7 @@ def train(config: DictConfig) -> None:
     directory = RunDirectory(HydraConfig.get().runtime.output_dir)
     in_sweep = HydraConfig.get().mode is RunMode.MULTIRUN
     if rank() > 0:
-        _train(config, directory, None)
+        _train(config, directory, _given_checkpoint(config))
         return
     try:
         with directory.lock():
