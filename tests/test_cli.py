@@ -16,12 +16,14 @@ import numpy as np
 import pytest
 import torch
 
+from mfnet.figures.experiments import EXPERIMENTS as WITH_FIGURES
 from mfnet.run_directory import RunDirectory
 from mfnet.series import SERIES
 
 SMALL = ["M=40", "N=400", "d=20", "data.n_test=400", "trainer.accelerator=cpu"]
-EXPERIMENTS = sorted(path.stem for path in (Path(__file__).parents[1] / "conf" / "experiment").glob("*.yaml"))
-EXPERIMENTS = [name for name in EXPERIMENTS if not name.startswith("realistic")]  # tests/test_real_runs.py has these
+CONFIGURED = sorted(path.stem for path in (Path(__file__).parents[1] / "conf" / "experiment").glob("*.yaml"))
+#: Those that no other test runs: tests/test_experiments.py has those with a figure, tests/test_real_runs.py real data.
+EXPERIMENTS = [name for name in CONFIGURED if not name.startswith("realistic") and name not in WITH_FIGURES]
 
 
 def mfnet(*arguments, cwd):

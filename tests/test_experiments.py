@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import matplotlib.image
@@ -12,6 +14,7 @@ import pytest
 import torch
 from made_runs import composed, jobs, model, moved_nodes, write
 
+from mfnet.cli.reproduce import reproduce
 from mfnet.collection import Points, collect, onsets, spread, until_first_end
 from mfnet.data import label, sample_inputs
 from mfnet.drive import Batch
@@ -228,3 +231,38 @@ def test_runs_on_their_clocks_do_not_deviate_from_universality(tmp_path):
     assert found["gamma"] == pytest.approx(0.1 / math.sqrt(5.0), rel=1e-6)
     assert found["unsatisfied"] == pytest.approx(math.sqrt(np.mean(off**2) / 5.0), rel=1e-5)
     drawn("universality", tmp_path / "sweep", tmp_path)
+
+
+# ---------------------------------------------------------------- the command
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_an_experiment_is_reproduced_in_small(name, tmp_path):
+    """All of its runs come to their end, and its figure is drawn; asked for again, nothing is run."""
+    command = [sys.executable, "-m", "mfnet", "reproduce", name, "small=true"]
+    for _ in range(2):
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    sweep = tmp_path / "outputs" / "reproduced" / "small" / name
+    n_runs = len(jobs(f"small/{name}"))
+    assert f"{n_runs} complete" in done.stdout
+    assert len(list(sweep.glob("*/summary.json"))) == n_runs
+    assert (sweep / f"{name}.png").stat().st_size > 20_000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["fgi1"], "did you mean fig1"),
+        (["fig1", "small=yes"], "small=yes"),
+        (["fig1", "alhpa=1"], "did you mean alpha"),
+        (["all", "N=0"], "N=0"),
+    ],
+)
+def test_a_mistake_in_what_is_reproduced_costs_one_line(arguments, expected, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert reproduce(arguments) == 2
+    printed = capsys.readouterr()
+    assert expected in printed.err
+    assert printed.err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
