@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
 import signal
 from collections import Counter
@@ -25,6 +26,7 @@ def sweep(jobs: Sequence[Job], arguments: Sequence[str], command: Sequence[str])
     print(_before(jobs), flush=True)
     status = 0
     if any(state is not RunState.COMPLETE for state in _states(jobs)):
+        logging.getLogger("hydra").setLevel(logging.WARNING)  # each run says itself what it is
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             launch("train", arguments)
