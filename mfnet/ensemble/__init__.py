@@ -13,7 +13,7 @@ not amplify the rounding: averaged forces of a hinge are whole multiples of 1/n_
 happens to lie within rounding of h in a sub-step. A run in which one does goes another way, as it would on another
 number of threads. In float32 18 of the same 32 did, and their nodes ended up to 8 % of the displacement apart.
 
-Measured with them on one thread of a CPU: 3.5 times as fast as one after the other in float64, 4.8 times in float32
+Measured with them on one thread of a CPU: 3.4 times as fast as one after the other in float64, 5.2 times in float32
 (``scripts/benchmark.py --only ensemble``). Nothing of this has been run on a GPU yet.
 
 The flow of one network is the case R = 1 of these in what it computes, but not in how: it gathers rows instead of
