@@ -20,6 +20,7 @@ from mfnet.run_directory import RunDirectory, agreement
 from mfnet.series import GAMMA, TEST_ERROR, UNSATISFIED
 from mfnet.training.callbacks.theory_overlay import overlays
 from mfnet.training.ensemble_module import EnsembleModule
+from mfnet.training.observation import EnsembleObservation, Observation
 from mfnet.training.observed_module import ObservedModule
 
 TABLE_SERIES = (GAMMA, UNSATISFIED, TEST_ERROR)
@@ -28,13 +29,14 @@ TABLE_SERIES = (GAMMA, UNSATISFIED, TEST_ERROR)
 def summarise(
     trainer: Trainer,
     module: ObservedModule,
+    last: Observation,
     history: Mapping[str, Float[np.ndarray, " K"]],
     config: Mapping[str, Any],
     wall_seconds: float,
     stop_reason: str,
 ) -> dict[str, Any]:
     """Contents of ``summary.json``: what was run, how it ended, how it compares with each theory."""
-    last, flow = module.observation, module.flow
+    flow = module.flow
     result = {
         "config": dict(config),
         "identity": identity(config),
@@ -51,16 +53,17 @@ def summarise(
         **{name: value for name, value in last.series.items() if name != UNSATISFIED.name},
     }
     if isinstance(module, EnsembleModule):
-        result |= of_replicas(module)
+        assert isinstance(last, EnsembleObservation)
+        result |= of_replicas(module, last)
     for overlay in overlays(trainer):
         key = "agreement" if overlay.name == "theory" else f"agreement_{overlay.name}"
         result[key] = agreement(history, overlay.name)
     return result
 
 
-def of_replicas(module: EnsembleModule) -> dict[str, Any]:
+def of_replicas(module: EnsembleModule, last: EnsembleObservation) -> dict[str, Any]:
     """What the summary of an ensemble says of its replicas; steps and drive evaluations are of all together."""
-    last, flow = module.observation, module.flow
+    flow = module.flow
     return {
         "n_unsatisfied": last.series[UNSATISFIED.name] * last.train_margins.shape[0],
         "replicas": len(module.network),

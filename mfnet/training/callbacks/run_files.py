@@ -43,6 +43,7 @@ class RunFiles(Observer):
     def __init__(self, directory: RunDirectory, config: Mapping[str, Any], trusted: Sequence[Trust] = ()):
         self.directory, self.config, self.trusted = directory, config, trusted
         self.rows: list[dict[str, float]] = []
+        self._last: Observation | None = None
         self._seconds_before, self._start = 0.0, time.monotonic()
 
     def on_observation(self, trainer: Trainer, module: ObservedModule, observation: Observation) -> None:
@@ -58,6 +59,7 @@ class RunFiles(Observer):
         for callback in observers(trainer):
             row |= callback.columns()
         self.rows.append(row)
+        self._last = observation
         self.directory.write_history(self.rows)
         if isinstance(trainer.logger, TensorBoardLogger):
             for name in observation.series:
@@ -109,13 +111,16 @@ class RunFiles(Observer):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         assert isinstance(pl_module, ObservedModule)
-        if self.rows:
+        if self._last is not None:
             interrupted = isinstance(exception, KeyboardInterrupt)
             self._close(trainer, pl_module, StopReason.INTERRUPTED if interrupted else f"error: {exception}")
 
     def _close(self, trainer: Trainer, module: ObservedModule, stop_reason: str) -> None:
+        """Writes the summary of what the history holds: an interruption may come between an observation and its row."""
+        assert self._last is not None
+        self.directory.write_history(self.rows)
         history = {name: np.array([row[name] for row in self.rows], dtype=float) for name in self.rows[0]}
-        summary = summarise(trainer, module, history, self.config, self._seconds(), stop_reason)
+        summary = summarise(trainer, module, self._last, history, self.config, self._seconds(), stop_reason)
         summary["trust"] = {
             entry.prediction: {"until": entry.until if entry.until < math.inf else None, "because": entry.because}
             for entry in self.trusted
