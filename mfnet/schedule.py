@@ -28,8 +28,6 @@ def log_spaced(
     """
     unit = round_to_digit(time_scale)
     end = 25.0 * unit if t_max is None else t_max
-    if end == 0.0:
-        return np.zeros(1)
     start = min(unit / 400.0, end / 10.0) if t_min is None else t_min
     count = math.floor(per_decade * math.log10(end / start) - 1e-6) + 1 if start < end else 0
     times = start * 10.0 ** (np.arange(count) / per_decade)

@@ -59,7 +59,9 @@ def _boolean(value: object) -> bool:
 
 
 def _times(value: object) -> bool:
-    return isinstance(value, list) and len(value) > 0 and all(_number(lambda t: t >= 0.0)(t) for t in value)
+    return (
+        isinstance(value, list) and all(_number(lambda t: t >= 0.0)(t) for t in value) and any(t > 0.0 for t in value)
+    )
 
 
 def _classes(value: object) -> bool:
@@ -131,13 +133,9 @@ RULES: tuple[Rule, ...] = (
     Rule("stop.wall_seconds", _optional(_POSITIVE[0]), "must be a finite number above 0, or null for no such end"),
     Rule("stop.stationary", _optional(_POSITIVE[0]), "must be a finite number above 0, or null for no such end"),
     Rule("schedule.t_min", *_POSITIVE_OR_NULL),
-    Rule(
-        "schedule.t_max",
-        _optional(_number(lambda value: value >= 0.0)),
-        "must be a finite number of at least 0, or null for the automatic value",
-    ),
+    Rule("schedule.t_max", *_POSITIVE_OR_NULL),
     Rule("schedule.per_decade", *_COUNT),
-    Rule("schedule.times", _times, "must be a list of finite numbers of at least 0, such as [1,10,100]"),
+    Rule("schedule.times", _times, "must be a list of finite numbers of at least 0, not all 0, such as [1,10,100]"),
     Rule("callbacks.node_log.n", *_COUNT),
     Rule("callbacks.node_log.histograms_every", *_COUNT),
     Rule("callbacks.example_log.n", *_COUNT),
@@ -208,7 +206,7 @@ def _validate_together(config: Mapping[str, Any]) -> None:
         except ValueError as error:
             raise InvalidSettingError("data.radius", data.get("radius"), str(error)) from None
     t_min, t_max = schedule.get("t_min"), schedule.get("t_max")
-    if t_min is not None and t_max is not None and not (t_max == 0.0 or t_min < t_max):
+    if t_min is not None and t_max is not None and not t_min < t_max:
         raise InvalidSettingError("schedule.t_min", t_min, f"must be below schedule.t_max={t_max}")
     activation, flow = config["network"]["activation"], config["flow"].get("_target_", "")
     if flow.endswith("Rotation") and activation not in HOMOGENEOUS:
