@@ -165,6 +165,7 @@ MISTAKES = [
     (["overlay=[nope]"], "must be one of"),
     (["overlay=[kernel_closure]", "trainer.devices=2", "trainer.divide=nodes"], "trainer.divide=rows"),
     (["overlay=[laziness]", "trainer.devices=2", "trainer.divide=nodes"], "trainer.divide=rows"),
+    (["overlay=[baselines]", "replicas=2"], "use replicas=1"),
     (["flow.dt=1"], "flow.dt"),
     (["stop.satisfied=1.5"], "stop.satisfied=1.5"),
     (["stop.test_error_rise=0.5"], "stop.test_error_rise=0.5"),
@@ -208,6 +209,18 @@ def test_a_gpu_that_is_not_there_is_named(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert main(["train", "trainer.accelerator=gpu"]) == 2
     assert "trainer.accelerator=gpu" in capsys.readouterr().err
+
+
+def test_an_interruption_before_a_run_has_begun_costs_one_line(tmp_path, monkeypatch, capsys):
+    import mfnet.cli
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(mfnet.cli, "launch", interrupt)
+    assert mfnet.cli.main(["train"]) == 130
+    assert capsys.readouterr().err == "mfnet: interrupted\n"
 
 
 def test_help_and_unknown_commands(capsys):

@@ -47,29 +47,10 @@ def population_dynamics(effort: Effort) -> Evidence:
     plots: list[Plot] = []
     for number, (activation, loss, flip) in enumerate(effort.choose(CASES, CASES[:2])):
         model = MeanField(d=20, activation=activation, loss=loss, flip=flip)
-        times = times_of(model, UNSATISFIED)
-        dt = float(times[-1]) / effort.choose(80, 30)
-        predicted = 2.0 * (solution := replace(model, dt=dt).solve(times)).sinh * solution.cosh
         setup = Setup(M, 20, batch, activation=activation, loss=loss, flip=flip)
-        runs: list[Record] = effort.map(
-            partial(population, times=times, method=partial(Euler, dt=dt)), setup.seeds(n_seeds)
-        )
-        overlaps = stack(runs, "overlap")
-        mean, error = overlaps.mean(axis=0), overlaps.std(axis=0, ddof=1) / math.sqrt(n_seeds)
         name = f"{activation}, {loss}" + f", ε={flip:g}" * (flip > 0.0)
-        simulation = f"M={M}, d=20, {batch} fresh examples a step, Δt={dt:.2g}, {n_seeds} seeds"
-        rows += [
-            near(
-                f"{name}, t={t:.3g}: ⟨a w∥⟩",
-                simulation,
-                predicted[k],
-                mean[k],
-                error[k],
-                neglected=float(predicted[k]) * 10.0 / M,
-                because="10/M, relative",
-            )
-            for k, t in enumerate(times)
-        ]
+        found, drawn = overlaps_of(effort, name, model, setup.seeds(n_seeds), effort.choose(80, 30), number)
+        rows += found
         if not plots:
             plots.append(
                 Plot(
@@ -81,6 +62,42 @@ def population_dynamics(effort: Effort) -> Evidence:
                     "xy",
                 )
             )
-        plots[0].lines.append(Line(name, times, mean, error, "network", number))
-        plots[0].lines.append(Line("", times, predicted, None, "theory", number))
+        plots[0].lines.extend(drawn)
     return Evidence(rows, plots)
+
+
+def overlaps_of(
+    effort: Effort, name: str, model: MeanField, setups: Sequence[Setup], n_steps: int, number: int
+) -> tuple[list[Row], list[Line]]:
+    """⟨a w∥⟩ of networks on fresh examples against the same Euler steps of the theory, at `UNSATISFIED`.
+
+    Args:
+        effort: Runs them.
+        name: Of the case, in the rows and the legend.
+        model: The theory.
+        setups: The networks, which differ in their seeds.
+        n_steps: Steps to the last time.
+        number: Of the colour.
+    """
+    times = times_of(model, UNSATISFIED)
+    dt = float(times[-1]) / n_steps
+    solution = replace(model, dt=dt).solve(times)
+    predicted = 2.0 * model.mean_variance * solution.sinh * solution.cosh
+    runs: list[Record] = effort.map(partial(population, times=times, method=partial(Euler, dt=dt)), setups)
+    overlaps = stack(runs, "overlap")
+    mean, error = overlaps.mean(axis=0), overlaps.std(axis=0, ddof=1) / math.sqrt(len(setups))
+    M, d, batch = setups[0].M, setups[0].d, setups[0].N
+    simulation = f"M={M}, d={d}, {batch} fresh examples a step, Δt={dt:.2g}, {len(setups)} seeds"
+    rows = [
+        near(
+            f"{name}, t={t:.3g}: ⟨a w∥⟩",
+            simulation,
+            predicted[k],
+            mean[k],
+            error[k],
+            neglected=float(predicted[k]) * 10.0 / M,
+            because="10/M, relative",
+        )
+        for k, t in enumerate(times)
+    ]
+    return rows, [Line(name, times, mean, error, "network", number), Line("", times, predicted, None, "theory", number)]

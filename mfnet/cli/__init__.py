@@ -13,7 +13,7 @@ import mfnet
 from mfnet.cli.checks import checked_jobs, rank
 from mfnet.cli.launch import COMMANDS, launch
 from mfnet.cli.reproduce import reproduce
-from mfnet.cli.run import with_checkpoint
+from mfnet.cli.run import INTERRUPTED, with_checkpoint
 from mfnet.cli.sweep import sweep
 from mfnet.validation import SettingError
 
@@ -76,13 +76,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         jobs = checked_jobs(command, overrides, multirun=multirun)
     except SettingError as error:
         return _fail(str(error)) if rank() == 0 else 2
-    if not multirun and "d" not in jobs[0].composed.data:
+    if not multirun and "d" not in jobs[0].config["data"]:
         overrides += [f"{key}={jobs[0].config[key]}" for key in ("N", "d")]  # those of the data, for Hydra's files
     if command == "train" and multirun:
         return sweep(jobs, [*options, *overrides], ["mfnet", *arguments])
     if command == "train" and rank() > 0:
         overrides += WITHOUT_A_TRACE
-    launch(command, [*options, *overrides])
+    try:
+        launch(command, [*options, *overrides])
+    except KeyboardInterrupt:  # before a run has begun, which says itself how to go on
+        print("mfnet: interrupted", file=sys.stderr)
+        return INTERRUPTED
     return 0
 
 

@@ -9,7 +9,6 @@ from typing import Any
 import hydra
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from omegaconf import OmegaConf
 
 from mfnet.cli.compose import CONFIG_MODULE, Job, jobs
 from mfnet.cli.targets import check_targets
@@ -56,11 +55,9 @@ def _check(command: str, job: Job, *, multirun: bool) -> None:
         return
     if command == "train":
         validate_memory(config)
-    if multirun and command == "train":  # a sweep goes on where it was left
-        validate_directory("hydra.sweep.dir", job.composed.hydra.sweep.dir, new=False)
-    elif config["ckpt"] is None:
-        key = "hydra.sweep.dir" if multirun else "hydra.run.dir"
-        validate_directory(key, OmegaConf.select(job.composed, key))
+    if config["ckpt"] is None:
+        goes_on = multirun and command == "train"  # a sweep does where it was left
+        validate_directory("hydra.sweep.dir" if multirun else "hydra.run.dir", job.root, new=not goes_on)
 
 
 def _check_theories(config: Mapping[str, Any], command: str) -> None:
@@ -71,9 +68,10 @@ def _check_theories(config: Mapping[str, Any], command: str) -> None:
     if command == "train":
         callbacks = {name: entry for name, entry in config["callbacks"].items() if isinstance(entry, dict)}
         found |= {f"callbacks.{name}.theory": entry["theory"] for name, entry in callbacks.items() if "theory" in entry}
+        of_one = ("KernelLog", "NodeAgreement") + (("Baselines",) if config["replicas"] > 1 else ())
         for name, entry in callbacks.items():
             kind = str(entry.get("_target_")).rpartition(".")[2]
-            if refused and kind in ("KernelLog", "NodeAgreement"):
+            if refused and kind in of_one:
                 raise InvalidSettingError(f"callbacks.{name}", kind, refused)
     for key, group in found.items():
         try:

@@ -26,12 +26,12 @@ CONFIG_MODULE, CONFIG_NAME = "mfnet.conf", "train"
 
 
 class Job(NamedTuple):
-    """One run that is asked for: how, what, and where its files will be."""
+    """One run that is asked for: how, what, where its files will be, and below which directory of its sweep."""
 
     overrides: list[str]
-    composed: DictConfig
     config: dict[str, Any]
     directory: Path
+    root: Path
 
 
 def jobs(overrides: Sequence[str], *, multirun: bool) -> Iterator[Job]:
@@ -43,13 +43,14 @@ def jobs(overrides: Sequence[str], *, multirun: bool) -> Iterator[Job]:
     if not multirun:
         composed = complete(compose(overrides))
         config = _valid(composed)  # before the directory, whose name says what it is
-        yield Job(list(overrides), composed, config, Path(composed.hydra.run.dir))
+        directory = Path(composed.hydra.run.dir)
+        yield Job(list(overrides), config, directory, directory)
         return
     number = -1
     for number, job in enumerate(_expand(overrides)):
         composed = complete(compose([*job, f"hydra.job.num={number}", f"hydra.job.id={number}"]))
         config, sweep = _valid(composed), composed.hydra.sweep
-        yield Job(job, composed, config, Path(sweep.dir) / sweep.subdir)
+        yield Job(job, config, Path(sweep.dir) / sweep.subdir, Path(sweep.dir))
     if number < 0:
         raise SettingError("the sweep is empty: a setting has no values")
 

@@ -71,6 +71,6 @@ def _draw(name: str, jobs: Sequence[Job]) -> Path:
     from mfnet.collection import collect
     from mfnet.figures.experiments import EXPERIMENTS
 
-    directory = jobs[0].directory.parent
+    directory = jobs[0].root
     runs = collect(directory, [job.directory.name for job in jobs])
     return EXPERIMENTS[name].draw(runs, directory / f"{name}.png")

@@ -7,7 +7,6 @@ import shlex
 import signal
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 
 from mfnet.cli.compose import Job
 from mfnet.cli.launch import launch
@@ -48,7 +47,7 @@ def _before(jobs: Sequence[Job]) -> str:
     """What is left to do, in a line."""
     count = Counter(_states(jobs))
     parts = [f"{count[state]} {state}" for state in RunState if count[state]]
-    return f"{_runs(len(jobs))} in {shown(_root(jobs))}: {', '.join(parts)}"
+    return f"{_runs(len(jobs))} in {shown(jobs[0].root)}: {', '.join(parts)}"
 
 
 def _after(jobs: Sequence[Job], command: Sequence[str]) -> tuple[str, bool]:
@@ -64,15 +63,11 @@ def _after(jobs: Sequence[Job], command: Sequence[str]) -> tuple[str, bool]:
             lines.append(f"  failed     {shown(directory.path)}: {directory.failure_reason()}")
         else:
             lines.append(f"  unfinished {shown(directory.path)}{' (in use)' if directory.in_use() else ''}")
-    head = f"{complete} of {_runs(len(jobs))} complete in {shown(_root(jobs))}"
+    head = f"{complete} of {_runs(len(jobs))} complete in {shown(jobs[0].root)}"
     if complete < len(jobs):
         lines.append(f"the same command goes on: {' '.join(command)}")
-    lines.append(f"tables and figures: mfnet collect {shown(_root(jobs))}")
+    lines.append(f"tables and figures: mfnet collect {shown(jobs[0].root)}")
     return "\n".join([head, *lines]), complete == len(jobs) and len(lines) == 1
-
-
-def _root(jobs: Sequence[Job]) -> Path:
-    return Path(jobs[0].composed.hydra.sweep.dir)
 
 
 def _runs(n: int) -> str:

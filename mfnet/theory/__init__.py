@@ -9,7 +9,8 @@ from mfnet.theory.closures import KernelClosure, LinearClosure
 from mfnet.theory.finite_samples import realised_starting_error, starting_error
 from mfnet.theory.finite_width import FiniteWidth
 from mfnet.theory.kernel_flow import KernelFlow
-from mfnet.theory.mean_field import MeanField, MeanFieldSolution
+from mfnet.theory.mean_field import MeanField
+from mfnet.theory.mean_field_solution import MeanFieldSolution
 from mfnet.theory.moving_kernel import MovingKernel
 from mfnet.theory.onset import Onset, onset, onset_time_exponent, onset_unsatisfied_law
 from mfnet.theory.overlap import Empirical, Mixture, reference_direction

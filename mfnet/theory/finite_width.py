@@ -24,7 +24,8 @@ from mfnet.theory import clock
 from mfnet.theory.activations import ACTIVATIONS, Activation
 from mfnet.theory.arrays import Array, Values
 from mfnet.theory.law import ProjectionLaw
-from mfnet.theory.mean_field import MeanField, MeanFieldSolution
+from mfnet.theory.mean_field import MeanField
+from mfnet.theory.mean_field_solution import MeanFieldSolution
 from mfnet.theory.overlay import Curve, Draw, Nodes, Theory
 
 _HERMITE_X, _HERMITE_W = np.polynomial.hermite_e.hermegauss(48)

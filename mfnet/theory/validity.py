@@ -20,7 +20,8 @@ from jaxtyping import Bool, Float
 
 from mfnet.theory.arrays import Array
 from mfnet.theory.finite_width import FiniteWidth
-from mfnet.theory.mean_field import MeanField, MeanFieldSolution
+from mfnet.theory.mean_field import MeanField
+from mfnet.theory.mean_field_solution import MeanFieldSolution
 
 #: Largest finite-M and finite-N term, relative to the signal, at which nodes are said to follow the mean field.
 LARGEST_TERM = 0.7

@@ -53,7 +53,6 @@ class NodeAgreement(Observer):
     ):
         self.n, self.principal, self.unsatisfied = n, principal, unsatisfied
         self.least = {R2_A: r2, R2_W_PAR: r2, R2_MOVED: moved}
-        self._predicted: dict[str, Nodes] = {}
         self._row: dict[str, float] = {}
         self._basis: Tensor | None = None
 
@@ -109,20 +108,12 @@ class NodeAgreement(Observer):
         }
 
     def _prediction(self, overlay: TheoryOverlay, module: MeanFieldModule, observation: Observation) -> Nodes | None:
-        """Predicted nodes at the present observation, which may be off the schedule; of shape (1, n)."""
+        """Predicted nodes at the present observation; of shape (1, n)."""
         network = module.network
         initial = (network.a0, *node_projections(network.w0, module.direction))
-        start = [values[: self.n].double().cpu().numpy() for values in initial]
-        k, t = observation.k, observation.t
-        if overlay.times[k] != t:
-            early = overlay.theory.nodes(np.append(overlay.times[:k], t), *start)
-            return early and Nodes(*(values[-1:] for values in early))
-        if overlay.name not in self._predicted:
-            nodes = overlay.theory.nodes(overlay.times, *start)
-            if nodes is None:
-                return None
-            self._predicted[overlay.name] = nodes
-        return Nodes(*(values[k : k + 1] for values in self._predicted[overlay.name]))
+        start = Nodes(*(values[None, : self.n].double().cpu().numpy() for values in initial))
+        predicted = overlay.nodes(observation.k, observation.t, start)
+        return predicted and Nodes(*(values[-1:] for values in predicted))
 
     def _measures(self, module: MeanFieldModule, observation: Observation, predicted: Nodes) -> dict[str, float]:
         a, w_par = (values[: self.n].double().cpu().numpy() for values in (observation.a, observation.w_par))

@@ -46,7 +46,7 @@ class NodeLog(Observer):
     def on_observation(self, trainer: Trainer, module: ObservedModule, observation: Observation) -> None:
         parameters = (observation.a, observation.w_par, observation.w_perp)
         self._t.append(observation.t)
-        self._rows.append(tuple(p[: self.n].double().cpu().numpy() for p in parameters))  # type: ignore[arg-type]  # three
+        self._rows.append(tuple(p[: self.n].double().cpu().numpy() for p in parameters))  # type: ignore[arg-type]  # a tuple of three
         if not isinstance(trainer.logger, TensorBoardLogger):
             return
         writer, k = trainer.logger.experiment, observation.k
@@ -64,7 +64,7 @@ class NodeLog(Observer):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._t = list(state_dict["t"])
-        self._rows = [tuple(np.array(p) for p in row) for row in state_dict["rows"]]  # type: ignore[misc]  # three
+        self._rows = [tuple(np.array(p) for p in row) for row in state_dict["rows"]]  # type: ignore[misc]  # tuples of three
 
 
 def _write_nodes(writer: SummaryWriter, nodes: Nodes, k: int) -> None:

@@ -47,4 +47,4 @@ class Observer(Callback):
 
 def observers(trainer: Trainer) -> list[Observer]:
     """The callbacks of a run that look at its observations, in their order."""
-    return [callback for callback in trainer.callbacks if isinstance(callback, Observer)]  # type: ignore[attr-defined]
+    return [callback for callback in trainer.callbacks if isinstance(callback, Observer)]  # type: ignore[attr-defined]  # Lightning declares no type

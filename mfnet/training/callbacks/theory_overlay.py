@@ -35,7 +35,7 @@ class TheoryOverlay(Observer):
 
     def __init__(self, theory: Theory, name: str = "theory"):
         self.theory, self.name = theory, name
-        self._nodes: Nodes | None = None
+        self._nodes: dict[int, Nodes | None] = {}  # by the number of nodes
         self._writer: SummaryWriter | None = None
         self._early: tuple[float, Mapping[str, Curve]] | None = None
 
@@ -62,12 +62,18 @@ class TheoryOverlay(Observer):
         return self._early[1]
 
     def nodes(self, k: int, t: float, start: Nodes) -> Nodes | None:
-        """Trajectories up to the k-th observation of nodes whose initial values are the first row of ``start``."""
-        if self._nodes is None:
-            self._nodes = self.theory.nodes(self.times, start.a[0], start.w_par[0], start.w_perp[0])
-        if self._nodes is None or self.times[k] == t:
-            return self._nodes and Nodes(*(values[: k + 1] for values in self._nodes))
-        return self.theory.nodes(np.append(self.times[:k], t), start.a[0], start.w_par[0], start.w_perp[0])
+        """Trajectories up to the k-th observation of the first nodes; initial values are the first row of ``start``.
+
+        The whole of them is predicted once for each number of nodes that is asked for.
+        """
+        first = [values[0] for values in start]
+        if self.times[k] != t:
+            return self.theory.nodes(np.append(self.times[:k], t), *first)
+        n = len(first[0])
+        if n not in self._nodes:
+            self._nodes[n] = self.theory.nodes(self.times, *first)
+        whole = self._nodes[n]
+        return whole and Nodes(*(values[: k + 1] for values in whole))
 
     def satisfaction(self, k: int, t: float) -> Curve | None:
         """The projection satisfied at each observation up to the k-th."""
