@@ -13,7 +13,7 @@ from problems import make_problem
 from mfnet.drive import Batch, margins_of
 from mfnet.flow import AdaptiveRotation, Averaged, Heun, Objective, Rotation, StoppingRules, StopReason
 from mfnet.flow.forecast import forecast
-from mfnet.flow.surrogate import Surrogate
+from mfnet.flow.surrogate import Inputs, Surrogate, quadratic_forms
 from mfnet.losses import LOSSES, margin_loss
 
 ADAPTIVE = [AdaptiveRotation, Heun, Averaged]
@@ -229,6 +229,17 @@ def test_the_surrogate_is_close_to_the_tangent_kernel_of_a_wide_relu_network():
     assert_speed(problem, (problem.batch.y > 0).double(), tolerance=0.06)
 
 
+def surrogate_of(problem):
+    return Surrogate(problem.network, Inputs.of(problem.batch.x, problem.batch.y, problem.network.processes))
+
+
+def test_tiled_quadratic_forms_are_those_at_once(monkeypatch):
+    monkeypatch.setattr("mfnet.flow.surrogate.ROWS", 7)
+    source = torch.Generator().manual_seed(0)
+    x, matrix = (torch.randn(n, 5, generator=source, dtype=torch.float64) for n in (30, 5))
+    assert torch.allclose(quadratic_forms(x, matrix), torch.einsum("ni,ij,nj->n", x, matrix, x), rtol=ROUNDING)
+
+
 def assert_speed(problem, force, tolerance):
     alpha, network = 1.3, problem.network
     objective = Objective(network, margin_loss("hinge"), alpha, lambda _: problem.batch, fixed=True)
@@ -243,18 +254,18 @@ def assert_speed(problem, force, tolerance):
         network.a.add_(a, alpha=1e-4)
         network.w.add_(w, alpha=1e-4)
     expected = (ends[0] - ends[1]) / 2e-4
-    speed = Surrogate(network, problem.batch)(force)
+    speed = surrogate_of(problem)(force)
     assert float((speed - expected).norm() / expected.norm()) < tolerance
 
 
 def test_averaged_forces_hold_sliding_examples_at_the_margin():
     """Of two examples that push each other, one slides: its mean force keeps dm/dt = 0, in closed form."""
     problem = make_problem(N=2, d=10, activation="linear")
-    surrogate = Surrogate(problem.network, problem.batch)
+    surrogate = surrogate_of(problem)
     surrogate.N = 1
     surrogate.linear, surrogate.e = torch.zeros(10, 10, dtype=torch.float64), torch.ones(2, dtype=torch.float64)
     surrogate.kappa = torch.tensor([0.5, 0.5], dtype=torch.float64)
-    surrogate.batch = surrogate.batch._replace(y=torch.tensor([1.0, -1.0], dtype=torch.float64))
+    surrogate.y = torch.tensor([1.0, -1.0], dtype=torch.float64)
     # dm₁/dt = 1.5 φ₁ − φ₂ and dm₂/dt = 1.5 φ₂ − φ₁; the second, far below the margin, has φ₂ = 1: φ₁ = 2/3
     margins = torch.tensor([1.0, -50.0], dtype=torch.float64)
     loss = margin_loss("hinge")

@@ -46,12 +46,13 @@ def forecast(
         dt: Lengths of the steps, on the host.
         resolution: Longest sub-step: change of a margin, in units of h, if all forces that may change changed by 1.
     """
-    start, length = loss.force(margins), _column(dt, margins)
-    seen = _look(surrogate, loss, margins, start, residual, length)
+    m = margins.to(surrogate.kappa.dtype)
+    start, length = loss.force(m), _column(dt, margins)
+    seen = _look(surrogate, loss, m, start, residual, length)
     counts = seen.rows.counts
     if seen.rows.n == 0:
         end = margins + length * (surrogate(start) + residual)
-        return Forecast(start, end, torch.zeros(len(dt), dtype=torch.long))
+        return Forecast(start.to(margins.dtype), end, torch.zeros(len(dt), dtype=torch.long))
     squares = seen.part(torch.ones_like(seen.part.kappa)).square().sum(dim=1).cpu().double()
     jump = dt * (squares / counts.clamp_min(1)).sqrt()
     finite = jump.isfinite()  # not for the kernel of nodes that have overflowed: the step is too long
@@ -59,11 +60,9 @@ def forecast(
 
     n_blocks = -(-n_sub // BLOCK)
     per_block = -(-n_sub // n_blocks)
-    m = margins.to(surrogate.kappa.dtype)
+    n_sub = n_blocks * per_block
     if int(n_blocks.max()) == 1:
-        if m is not margins:  # rounded, some may be on the other side
-            seen = _look(surrogate, loss, m, loss.force(m), residual, length)
-        force = _mean_force(surrogate, loss, m, residual, dt, per_block, seen).to(start.dtype)
+        force = _summed_force(surrogate, loss, m, residual, dt, per_block, seen)
     else:
         force, m = torch.zeros_like(start), m.clone()
         for number in range(int(n_blocks.max())):
@@ -72,14 +71,15 @@ def forecast(
             few = Surrogates(*(values[there] for values in surrogate))
             now, r, dt_block = m[there], residual[there], dt[live] / n_blocks[live]
             seen = _look(few, loss, now, loss.force(now), r, _column(dt_block, r))
-            block = _mean_force(few, loss, now, r, dt_block, per_block[live], seen).to(start.dtype)
+            block = _summed_force(few, loss, now, r, dt_block, per_block[live], seen)
             force[there] += block
-            m[there] = now + (few(block) + r).to(m.dtype).mul_(_column(dt_block, m))
-        force /= _column(n_blocks, force)
+            mean = block / _column(per_block[live], block)
+            m[there] = now + (few(mean) + r).to(m.dtype).mul_(_column(dt_block, m))
+    force = force.div_(_column(n_sub, force)).to(margins.dtype)
     end = margins + length * (surrogate(force) + residual)
     if not bool(finite.all()):
         end[~finite.to(end.device)] = torch.nan
-    return Forecast(force, end, (n_blocks * per_block).where(counts > 0, 0))
+    return Forecast(force, end, n_sub.where(counts > 0, 0))
 
 
 class _Seen(NamedTuple):
@@ -103,7 +103,7 @@ def _look(
     return _Seen(force, open_, rows, surrogate.rows(rows))
 
 
-def _mean_force(
+def _summed_force(
     surrogate: Surrogates,
     loss: MarginLoss,
     margins: Tensor,
@@ -112,10 +112,11 @@ def _mean_force(
     n_sub: Int[Tensor, " R"],
     seen: _Seen,
 ) -> Tensor:
-    """Mean forces over ``n_sub`` sub-steps of the examples whose force may change; the others' are constant."""
+    """Sums over ``n_sub`` sub-steps of the forces that may change; those of the other examples are constant."""
     force, open_, rows, part = seen
+    summed = force * _column(n_sub, force)
     if rows.n == 0:
-        return force
+        return summed
     constant = surrogate.sums(force.masked_fill(open_, 0.0))
     m, r = rows.take(margins), rows.take(residual).to(margins.dtype)
     total = torch.zeros_like(m)
@@ -127,9 +128,8 @@ def _mean_force(
             total.addcmul_(phi, count)
             sums = torch.baddbmm(constant, phi[:, None], part.features)
             m.addcmul_(part.speed(phi, sums).add_(r), length)
-    mean = force.clone()
-    rows.put(total.div_(_column(n_sub, total)), mean)
-    return mean
+    rows.put(total, summed)
+    return summed
 
 
 def _column(values: Tensor, like: Tensor) -> Float[Tensor, "R 1"]:

@@ -84,12 +84,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mfnet.drive import Batch
 from mfnet.flow.adaptive import AdaptiveFlow
 from mfnet.flow.forecast import forecast
 from mfnet.flow.motion import Rates, Straight, Turning
 from mfnet.flow.objective import Objective
-from mfnet.flow.surrogate import Surrogate
+from mfnet.flow.surrogate import Inputs, Surrogate
 from mfnet.losses import MarginLoss
 
 #: Share of the loss at the beginning of a step by which its forecast may miss, so that the last examples are
@@ -137,7 +136,8 @@ class Averaged(AdaptiveFlow):
 
     _present: Present | None = None
     _kept: Kept | None = None
-    _inputs: Batch | None = None
+    _inputs: Inputs | None = None
+    _surrogate: Surrogate | None = None
 
     def __init__(self, objective: Objective, *, resolution: float = 2.0, memory: float = 0.5, **tolerance: Any):
         homogeneous = objective.network.activation.homogeneous
@@ -178,13 +178,16 @@ class Averaged(AdaptiveFlow):
     def _loss(self) -> MarginLoss:
         return forecast_loss(self.objective.margin_loss, self.tolerance.rtol)
 
-    def _surrogate(self) -> Surrogate:
-        """The surrogate kernel of the present nodes."""
+    def _kernel(self) -> Surrogate:
+        """The surrogate kernel of the nodes at the beginning of the step, however often the step is tried."""
         if self._inputs is None:
-            batch = self.objective.source(0)
+            x, y, _ = self.objective.source(0)
             # a force that jumps is an exact multiple of 1/n_sub, whatever the type that its margin was followed in
-            self._inputs = Batch(*(values.float() for values in batch)) if self._loss.jumps else batch
-        return Surrogate(self.objective.network, self._inputs)
+            rounded = (x.float(), y.float()) if self._loss.jumps else (x, y)
+            self._inputs = Inputs.of(*rounded, self.objective.network.processes)
+        if self._surrogate is None:
+            self._surrogate = Surrogate(self.objective.network, self._inputs)
+        return self._surrogate
 
     def _rates_under(self, force: Float[Tensor, " N"]) -> Rates:
         """Rates of the present nodes; they are linear in the forces, so that rows with a new force are enough."""
@@ -205,7 +208,7 @@ class Averaged(AdaptiveFlow):
         assert self._kept is not None
         network, loss, margins = self.objective.network, self._loss, self._present.margins
         resolution = self.resolution * self.tolerance.rtol
-        self._forecast = forecast(self._surrogate(), loss, margins, self._kept.residual, dt, resolution)
+        self._forecast = forecast(self._kernel(), loss, margins, self._kept.residual, dt, resolution)
         force = self._forecast.force
 
         start, expected = self._rates_under(force), self._expected_change(dt)
@@ -254,6 +257,7 @@ class Averaged(AdaptiveFlow):
         residual = self._kept.residual + (margins - self._forecast.margins) * (self.memory / dt)
         self._kept = Kept(force, residual, dt, self._change)
         self._present = Present(rates, margins)
+        self._surrogate = None
 
     def state_dict(self) -> dict[str, Any]:
         processes, kept = self.objective.network.processes, None
@@ -267,7 +271,7 @@ class Averaged(AdaptiveFlow):
         state = dict(state_dict)
         saved = state.pop("forecast")
         super().load_state_dict(state)
-        self.n_sub, self._present, self._kept = saved["n_sub"], None, None
+        self.n_sub, self._present, self._kept, self._surrogate = saved["n_sub"], None, None, None
         if saved["kept"] is not None:
             processes, device = self.objective.network.processes, self.objective.network.a.device
             force, residual, dt, change = saved["kept"]

@@ -53,60 +53,79 @@ def forecast(
         dt: Length of the step.
         resolution: Longest sub-step: change of a margin, in units of h, if all forces that may change changed by 1.
     """
-    start = loss.force(margins)
-    open_rows = _open_rows(surrogate, loss, margins, start, residual, dt)
-    n_open = surrogate.processes.count_rows(len(open_rows))
+    processes, m = surrogate.processes, margins.to(surrogate.kappa.dtype)
+    force = loss.force(m)
+    now = _Forces(force, processes.sum_rows(surrogate.features(force)))
+    speed = surrogate.speed(*now) + residual
+    open_rows = _open_rows(surrogate, loss, m, force, speed, dt)
+    n_open = processes.count_rows(len(open_rows))
     if n_open == 0:
-        return Forecast(start, margins + dt * (surrogate(start) + residual), 0)
+        return Forecast(force.to(margins.dtype), margins + dt * speed, 0)
     part = surrogate.rows(open_rows)
-    squares = surrogate.processes.sum_rows(part(torch.ones_like(part.kappa)).square().sum())
+    squares = processes.sum_rows(part(torch.ones_like(part.kappa)).square().sum())
     jump = dt * math.sqrt(float(squares) / n_open)
     if not math.isfinite(jump):  # the kernel of nodes that have overflowed: the step is too long
-        return Forecast(start, torch.full_like(margins, math.nan), 0)
+        return Forecast(force.to(margins.dtype), torch.full_like(margins, math.nan), 0)
     n_sub = min(max(math.ceil(jump / (resolution * loss.h)), SUB_STEPS[0]), SUB_STEPS[1])
 
     n_blocks = math.ceil(n_sub / BLOCK)
-    n_sub = n_blocks * math.ceil(n_sub / n_blocks)
-    force, m = torch.zeros_like(start), margins.to(surrogate.kappa.dtype)
-    for _ in range(n_blocks):
-        block = _block(surrogate, loss, m, residual, dt / n_blocks, n_sub // n_blocks)
-        force += block
-        m = m + (surrogate(block) + residual).to(m.dtype).mul_(dt / n_blocks)
-    force /= n_blocks
-    return Forecast(force, margins + dt * (surrogate(force) + residual), n_sub)
+    per_block = math.ceil(n_sub / n_blocks)
+    n_sub = n_blocks * per_block
+    block = total = _Forces(torch.zeros_like(now.force), torch.zeros_like(now.features))
+    for number in range(n_blocks):
+        if number > 0:
+            mean = _Forces(block.force / per_block, block.features / per_block)
+            m = m.add((surrogate.speed(*mean) + residual).to(m.dtype), alpha=dt / n_blocks)
+            force = loss.force(m)
+            now = _Forces(force, mean.features + processes.sum_rows(surrogate.features_of_change(force - mean.force)))
+            speed = surrogate.speed(*now) + residual
+        open_rows = _open_rows(surrogate, loss, m, force, speed, dt / n_blocks)
+        block = _sub_steps(surrogate, loss, m, residual, now, open_rows, dt / n_sub, per_block)
+        total = _Forces(total.force + block.force, total.features + block.features)
+    mean = _Forces(total.force / n_sub, total.features / n_sub)
+    return Forecast(mean.force.to(margins.dtype), margins + dt * (surrogate.speed(*mean) + residual), n_sub)
 
 
-def _open_rows(
-    surrogate: Surrogate, loss: MarginLoss, margins: Tensor, force: Tensor, residual: Tensor, dt: float
-) -> Tensor:
+class _Forces(NamedTuple):
+    """Forces of this process's examples, or sums of such over sub-steps, and their features of all examples."""
+
+    force: Float[Tensor, " N"]
+    features: Float[Tensor, " k"]
+
+
+def _open_rows(surrogate: Surrogate, loss: MarginLoss, m: Tensor, force: Tensor, speed: Tensor, dt: float) -> Tensor:
     """Examples so near to the margin h that their force may change within ``dt``."""
-    change = (surrogate(force) + residual).abs() * dt
+    change = speed.abs() * dt
     pushed = force != 0
     sums = surrogate.processes.sum_rows(torch.stack([change[pushed].sum(), pushed.sum()]))
     reach = 2.0 * (change + sums[0] / sums[1].clamp_min(1.0))
-    return (~loss.force_is_constant(margins, reach)).nonzero().squeeze(1)
+    return (~loss.force_is_constant(m, reach)).nonzero().squeeze(1)
 
 
-def _block(
-    surrogate: Surrogate, loss: MarginLoss, margins: Tensor, residual: Tensor, dt: float, n_sub: int
-) -> Float[Tensor, " N"]:
-    """Mean forces over ``n_sub`` sub-steps of the examples whose force may change; the others' are constant."""
-    processes = surrogate.processes
-    force = loss.force(margins)
-    open_rows = _open_rows(surrogate, loss, margins, force, residual, dt)
-    part, constant = surrogate.rows(open_rows), force.clone()
-    constant[open_rows] = 0.0
-    features = processes.sum_rows(surrogate.features(constant))
+def _sub_steps(
+    surrogate: Surrogate,
+    loss: MarginLoss,
+    margins: Tensor,
+    residual: Tensor,
+    now: _Forces,
+    open_rows: Tensor,
+    dt: float,
+    n_sub: int,
+) -> _Forces:
+    """Sums over ``n_sub`` sub-steps of the forces of the open rows; those of the others are constant."""
+    processes, part = surrogate.processes, surrogate.rows(open_rows)
     m, r = margins[open_rows], residual[open_rows].to(margins.dtype)
-    total, phi, own = torch.zeros_like(m), torch.zeros_like(m), torch.zeros_like(features)
+    phi, force, own = now.force[open_rows], now.force * n_sub, torch.zeros_like(now.features)
+    total = torch.zeros_like(phi)
     with one_thread():
         for _ in range(n_sub):
             before, phi = phi, loss.force(m)
             total += phi
             own += part.features_of_change(phi - before)
-            m += (part.speed(phi, features + processes.sum_rows(own.clone())) + r).mul_(dt / n_sub)
-    force[open_rows] = total / n_sub
-    return force.to(residual.dtype)
+            m += (part.speed(phi, now.features + processes.sum_rows(own.clone())) + r).mul_(dt)
+    change = processes.sum_rows(part.features(total - force[open_rows]))
+    force[open_rows] = total
+    return _Forces(force, now.features * n_sub + change)
 
 
 @contextmanager
