@@ -13,6 +13,8 @@ nodes there are.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -20,8 +22,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mfnet.losses import MarginLoss
-from mfnet.network import TILE_NODES, MeanFieldNetwork
+from mfnet.network import TILE_NODES, MeanFieldNetwork, NodeTile
 from mfnet.products import product
+from mfnet.threads import side_by_side
 
 
 class Batch(NamedTuple):
@@ -131,23 +134,43 @@ def _under_given_forces(
     network: MeanFieldNetwork, batch: Batch, force: Tensor, alpha: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """In one pass; examples without a force give their output alone."""
-    N = len(force)
-    output, a, w = torch.zeros_like(force), torch.zeros_like(network.a), torch.zeros_like(network.w)
+    N, output = len(force), torch.zeros_like(force)
     forced = force.nonzero().squeeze(1)
     everyone = len(forced) == N
-    idle = forced[:0] if everyone else (force == 0.0).nonzero().squeeze(1)
-    for group, pushed in ((forced, True), (idle, False)):
-        for nodes in network.node_tiles():
-            for tile in network.row_tiles(len(group)):
-                rows = tile if everyone else group[tile]  # a slice needs no copy of the inputs
-                x = batch.x[rows]
-                z = network.preactivations(network.w[nodes], x)
-                s = network.activations(z)
-                output[rows] += network.a[nodes] @ s
-                if pushed:
-                    _add(network, nodes, x, force[rows], a, w, z, s)
+    pushed = partial(_visit_pushed, network, batch, force, output, None if everyone else forced)
+    a, w = _over_tiles(network, len(forced), pushed)
+    if not everyone:
+        idle = (force == 0.0).nonzero().squeeze(1)
+        _over_tiles(network, len(idle), partial(_visit_idle, network, batch, output, idle))
     margins = network.processes.sum_nodes(output).div_(network.M).sub_(batch.f0).mul_(batch.y).mul_(alpha)
     return *_scaled(network, a, w, alpha, N), margins
+
+
+def _visit_pushed(
+    network: MeanFieldNetwork,
+    batch: Batch,
+    force: Tensor,
+    output: Tensor,
+    group: Tensor | None,
+    nodes: NodeTile,
+    tile: slice,
+    sums: _Sums,
+) -> None:
+    """Adds the output and the effect of a tile of some examples, or of all."""
+    rows = tile if group is None else group[tile]  # a slice needs no copy of the inputs
+    x = batch.x[rows]
+    z = network.preactivations(nodes, x)
+    s = network.activations(z)
+    output[rows] += nodes.a @ s
+    _add(network, nodes, x, force[rows], sums, z, s)
+
+
+def _visit_idle(
+    network: MeanFieldNetwork, batch: Batch, output: Tensor, group: Tensor, nodes: NodeTile, tile: slice, sums: _Sums
+) -> None:
+    """Adds the output of a tile of some examples."""
+    rows = group[tile]
+    output[rows] += nodes.a @ network.activations(network.preactivations(nodes, batch.x[rows]))
 
 
 def _under_present_forces(
@@ -160,51 +183,88 @@ def _under_present_forces(
         force = loss.force(margins) * batch.y
         forced = force.nonzero().squeeze(1)
         return *_scaled(network, *_sums(network, batch.x[forced], force[forced]), alpha, N), margins
-    margins, everyone = torch.empty_like(batch.y), slice(0, len(network.a))
-    a, w = torch.zeros_like(network.a), torch.zeros_like(network.w)
-    for rows in network.row_tiles(N):
-        x, y = batch.x[rows], batch.y[rows]
-        z = network.preactivations(network.w, x)
-        s = network.activations(z)
-        margins[rows] = alpha * y * (network.a @ s / network.M - batch.f0[rows])
-        force = loss.force(margins[rows]) * y
-        if force.device.type == "cpu" and 2 * len(forced := force.nonzero().squeeze(1)) < len(force):
-            _add(network, everyone, x[forced], force[forced], a, w)  # cheaper than the rest of the tile
-        else:
-            _add(network, everyone, x, force, a, w, z, s)
+    margins = torch.empty_like(batch.y)
+    a, w = _over_tiles(network, N, partial(_visit_present, network, batch, loss, alpha, margins))
     return *_scaled(network, a, w, alpha, N), margins
 
 
-def _sums(network: MeanFieldNetwork, x: Tensor, force: Tensor) -> tuple[Tensor, Tensor]:
-    """Σ φyσ(z_i) (zero for homogeneous activations, which need it not) and Σ φyσ′(z_i)x over the given rows."""
-    a, w = torch.zeros_like(network.a), torch.zeros_like(network.w)
+def _visit_present(
+    network: MeanFieldNetwork,
+    batch: Batch,
+    loss: MarginLoss,
+    alpha: float,
+    margins: Tensor,
+    nodes: NodeTile,
+    rows: slice,
+    sums: _Sums,
+) -> None:
+    """Sets the margins of a tile, and adds the effect of the forces that follow from them."""
+    x, y = batch.x[rows], batch.y[rows]
+    z = network.preactivations(nodes, x)
+    s = network.activations(z)
+    margins[rows] = alpha * y * (nodes.a @ s / network.M - batch.f0[rows])
+    force = loss.force(margins[rows]) * y
+    if force.device.type == "cpu" and 2 * len(forced := force.nonzero().squeeze(1)) < len(force):
+        _add(network, nodes, x[forced], force[forced], sums)  # cheaper than the rest of the tile
+    else:
+        _add(network, nodes, x, force, sums, z, s)
+
+
+class _Sums(NamedTuple):
+    """Σ φyσ(z_i) (zero for homogeneous activations, which need it not) and Σ φyσ′(z_i)x over some rows."""
+
+    a: Float[Tensor, " m"]
+    w: Float[Tensor, "m d"]
+
+
+#: Adds what a tile of rows does to some nodes.
+Visitor = Callable[[NodeTile, slice, _Sums], None]
+
+
+def _sums(network: MeanFieldNetwork, x: Tensor, force: Tensor) -> _Sums:
+    """The sums over the given rows."""
+    return _over_tiles(network, len(x), lambda nodes, rows, sums: _add(network, nodes, x[rows], force[rows], sums))
+
+
+def _over_tiles(network: MeanFieldNetwork, n_rows: int, visit: Visitor) -> _Sums:
+    """The sums over all tiles of nodes and rows."""
+    total = _Sums(torch.zeros_like(network.a), torch.zeros_like(network.w))
     for nodes in network.node_tiles():
-        for rows in network.row_tiles(len(x)):
-            _add(network, nodes, x[rows], force[rows], a, w)
-    return a, w
+        work = partial(_over_rows, network, visit, nodes)
+        for sums in side_by_side(work, n_rows, network.tile_rows, network.a.device):
+            total.a[nodes.which] += sums.a
+            total.w[nodes.which] += sums.w
+    return total
+
+
+def _over_rows(network: MeanFieldNetwork, visit: Visitor, nodes: NodeTile, share: slice) -> _Sums:
+    """The sums over the tiles of some nodes and a share of the rows."""
+    sums = _Sums(torch.zeros_like(nodes.a), torch.zeros_like(nodes.w))
+    for rows in network.row_tiles(share):
+        visit(nodes, rows, sums)
+    return sums
 
 
 def _add(
     network: MeanFieldNetwork,
-    nodes: slice,
+    nodes: NodeTile,
     x: Tensor,
     force: Tensor,
-    a: Tensor,
-    w: Tensor,
+    sums: _Sums,
     z: Tensor | None = None,
     s: Tensor | None = None,
 ) -> None:
-    """Adds the sums over one tile to ``a`` and ``w``; z and s = σ(z) are overwritten if they are given."""
+    """Adds one tile to ``sums``; z and s = σ(z) are overwritten if they are given."""
     activation = network.activation
     if z is None or s is None:
-        z = network.preactivations(network.w[nodes], x)
+        z = network.preactivations(nodes, x)
         s = network.activations(z)
     if activation.derivative_:
         gate = activation.derivative_(s)
     else:
-        a[nodes] += s @ force
+        sums.a.add_(s @ force)
         gate = activation.derivative(z)
-    w[nodes] += product(gate, (x * force[:, None]).T, network.precision)
+    sums.w.add_(product(gate, (x * force[:, None]).T, network.precision))
 
 
 def _scaled(network: MeanFieldNetwork, a: Tensor, w: Tensor, alpha: float, N: int) -> tuple[Tensor, Tensor]:

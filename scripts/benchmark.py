@@ -214,7 +214,8 @@ def lightning_loop(problem: Problem, alpha: float = 1.0, dt: float = 0.0) -> Con
 def products_alone(problem: Problem, *, fastest: bool = False) -> Contestant:
     """(c), or (c′), in the tiles of the drive."""
     network, x = problem.network, problem.train.x
-    tiles = list(itertools.product(network.node_tiles(), network.row_tiles(len(x))))
+    node_tiles = [nodes.which for nodes in network.node_tiles()]
+    tiles = list(itertools.product(node_tiles, network.row_tiles(slice(0, len(x)))))
     b, buffer = torch.empty_like(network.w0), x.new_empty(TILE_ELEMENTS[x.device.type])
 
     def step() -> None:

@@ -16,7 +16,7 @@ ROOT = Path(mfnet.__file__).parent
 #: Rooms from the bottom up; a module may import from its own room and from those before it.
 ROOMS = [
     ("series", "schedule", "theory"),
-    ("activations", "losses", "seeding", "identity", "run_directory", "validation", "products", "processes"),
+    ("activations", "losses", "seeding", "identity", "run_directory", "validation", "products", "processes", "threads"),
     ("collection",),
     ("network", "observables", "checkpoint", "tangent_kernel"),
     ("drive",),

@@ -20,9 +20,9 @@ from mfnet.ensemble.drive import Nodes
 from mfnet.ensemble.problem import Problem, S, forecast_inputs
 from mfnet.ensemble.replicas import Batches, Replicas
 from mfnet.flow import StoppingRules, StopReason
-from mfnet.flow.forecast import one_thread
 from mfnet.losses import MarginLoss
 from mfnet.processes import ALONE
+from mfnet.threads import one_thread
 
 #: Multiplications of a pass over all examples of all replicas, at most, that one thread of a CPU does alone: its
 #: operations are too small to share (measured on two cores that others use too: two threads take ten times longer).

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from mfnet.ensemble.rows import PaddedRows
 from mfnet.ensemble.surrogate import Surrogates
-from mfnet.flow.forecast import BLOCK, SUB_STEPS, one_thread
+from mfnet.flow.forecast import BLOCK, SUB_STEPS
 from mfnet.losses import MarginLoss
+from mfnet.threads import one_thread
 
 
 class Forecast(NamedTuple):

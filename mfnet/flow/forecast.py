@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -13,6 +11,7 @@ from torch import Tensor
 
 from mfnet.flow.surrogate import Surrogate
 from mfnet.losses import MarginLoss
+from mfnet.threads import one_thread
 
 #: Fewest and most sub-steps of a step in which a force changes.
 SUB_STEPS = (8, 256)
@@ -126,14 +125,3 @@ def _sub_steps(
     change = processes.sum_rows(part.features(total - force[open_rows]))
     force[open_rows] = total
     return _Forces(force, now.features * n_sub + change)
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """For operations too small to share: on a busy machine each would wait for the slower thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
