@@ -9,8 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mfnet.flow.surrogate import Surrogate
+from mfnet.flow.surrogate import SomeRows, Surrogate
 from mfnet.losses import MarginLoss
+from mfnet.processes import Processes
 from mfnet.threads import one_thread
 
 #: Fewest and most sub-steps of a step in which a force changes.
@@ -61,7 +62,8 @@ def forecast(
     if n_open == 0:
         return Forecast(force.to(margins.dtype), margins + dt * speed, 0)
     part = surrogate.rows(open_rows)
-    squares = processes.sum_rows(part(torch.ones_like(part.kappa)).square().sum())
+    everyone = torch.ones_like(part.kappa)
+    squares = processes.sum_rows(part.speed(everyone, processes.sum_rows(part.sums(everyone))).square().sum())
     jump = dt * math.sqrt(float(squares) / n_open)
     if not math.isfinite(jump):  # the kernel of nodes that have overflowed: the step is too long
         return Forecast(force.to(margins.dtype), torch.full_like(margins, math.nan), 0)
@@ -78,8 +80,9 @@ def forecast(
             force = loss.force(m)
             now = _Forces(force, mean.features + processes.sum_rows(surrogate.features_of_change(force - mean.force)))
             speed = surrogate.speed(*now) + residual
-        open_rows = _open_rows(surrogate, loss, m, force, speed, dt / n_blocks)
-        block = _sub_steps(surrogate, loss, m, residual, now, open_rows, dt / n_sub, per_block)
+            open_rows = _open_rows(surrogate, loss, m, force, speed, dt / n_blocks)
+            part = surrogate.rows(open_rows)
+        block = _sub_steps(part, processes, loss, m, residual, now, open_rows, dt / n_sub, per_block)
         total = _Forces(total.force + block.force, total.features + block.features)
     mean = _Forces(total.force / n_sub, total.features / n_sub)
     return Forecast(mean.force.to(margins.dtype), margins + dt * (surrogate.speed(*mean) + residual), n_sub)
@@ -102,7 +105,8 @@ def _open_rows(surrogate: Surrogate, loss: MarginLoss, m: Tensor, force: Tensor,
 
 
 def _sub_steps(
-    surrogate: Surrogate,
+    part: SomeRows,
+    processes: Processes,
     loss: MarginLoss,
     margins: Tensor,
     residual: Tensor,
@@ -112,16 +116,16 @@ def _sub_steps(
     n_sub: int,
 ) -> _Forces:
     """Sums over ``n_sub`` sub-steps of the forces of the open rows; those of the others are constant."""
-    processes, part = surrogate.processes, surrogate.rows(open_rows)
-    m, r = margins[open_rows], residual[open_rows].to(margins.dtype)
-    phi, force, own = now.force[open_rows], now.force * n_sub, torch.zeros_like(now.features)
-    total = torch.zeros_like(phi)
+    m, force = margins[open_rows], now.force * n_sub
+    start, total = now.force[open_rows], torch.zeros_like(m)
+    others = now.features - processes.sum_rows(part.sums(start))
+    drift, kappa = (residual[open_rows] * dt).to(m.dtype), part.kappa * dt
     with one_thread():
         for _ in range(n_sub):
-            before, phi = phi, loss.force(m)
+            phi = loss.force(m)
             total += phi
-            own += part.features_of_change(phi - before)
-            m += (part.speed(phi, now.features + processes.sum_rows(own.clone())) + r).mul_(dt)
-    change = processes.sum_rows(part.features(total - force[open_rows]))
+            sums = processes.sum_rows(part.sums(phi)).add_(others)
+            m.addmv_(part.features, part.kernel @ sums, alpha=dt).addcmul_(kappa, phi).add_(drift)
+    change = processes.sum_rows(part.sums(total - start * n_sub))
     force[open_rows] = total
     return _Forces(force, now.features * n_sub + change)

@@ -14,12 +14,11 @@ One application costs two products of a vector with the N × d inputs, whatever 
 from __future__ import annotations
 
 import math
-from copy import copy
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from mfnet.activations import Activation
@@ -91,11 +90,13 @@ class Surrogate:
         own = s_squared.mul_(second / mean_s**2 - c**2).sub_(self.e.square())
         self.kappa = own.add_(inputs.lengths, alpha=a_squared * (slope - c**2))
 
-    def rows(self, rows: Tensor) -> Surrogate:
-        """The same kernel on some rows of this process; counts and features are still of all examples."""
-        part = copy(self)
-        part.x, part.y, part.e, part.kappa = (values[rows] for values in (self.x, self.y, self.e, self.kappa))
-        return part
+    def rows(self, rows: Int[Tensor, " n"]) -> SomeRows:
+        """The same kernel on some rows of this process."""
+        n, d = len(rows), self.x.shape[1]
+        features, kernel = self.x.new_empty(n, d + 1), self.x.new_zeros(d + 1, d + 1)
+        features[:, :d], features[:, d] = self.x[rows], self.e[rows]
+        kernel[:d, :d], kernel[d, d] = self.linear, 1.0
+        return SomeRows(features.mul_(self.y[rows, None]), kernel.div_(self.N), self.kappa[rows] / self.N)
 
     def features(self, force: Float[Tensor, " n"]) -> Float[Tensor, " k"]:
         """Σ φy(x, e) over the rows of this process."""
@@ -117,6 +118,28 @@ class Surrogate:
         """dm/dt of the rows under the forces φ, if they are all there are."""
         force = force.to(self.kappa.dtype)
         return self.speed(force, self.processes.sum_rows(self.features(force)))
+
+
+class SomeRows(NamedTuple):
+    """K̂/N on some rows, whose sub-steps are many and small, and cost as much as there are operations in them.
+
+    Attributes:
+        features: y(x, e) of each row.
+        kernel: What the features meet in: c²(S + ⟨a²⟩)/d and 1, over N.
+        kappa: Diagonal κ/N.
+    """
+
+    features: Float[Tensor, "n k"]
+    kernel: Float[Tensor, "k k"]
+    kappa: Float[Tensor, " n"]
+
+    def sums(self, force: Float[Tensor, " n"]) -> Float[Tensor, " k"]:
+        """Σ φy(x, e) over the rows."""
+        return force @ self.features
+
+    def speed(self, force: Float[Tensor, " n"], sums: Float[Tensor, " k"]) -> Float[Tensor, " n"]:
+        """dm/dt of the rows from their own forces and the sums over all examples."""
+        return torch.addmv(self.kappa * force, self.features, self.kernel @ sums)
 
 
 def _features(signed: Float[Tensor, " n"], x: Float[Tensor, "n d"], e: Float[Tensor, " n"]) -> Float[Tensor, " k"]:
