@@ -63,8 +63,8 @@ def forecast(
         return Forecast(force.to(margins.dtype), margins + dt * speed, 0)
     part = surrogate.rows(open_rows)
     everyone = torch.ones_like(part.kappa)
-    squares = processes.sum_rows(part.speed(everyone, processes.sum_rows(part.sums(everyone))).square().sum())
-    jump = dt * math.sqrt(float(squares) / n_open)
+    alone = part.speed(everyone, processes.sum_rows(part.sums(everyone)), torch.zeros_like(everyone))
+    jump = dt * math.sqrt(float(processes.sum_rows(alone.square().sum())) / n_open)
     if not math.isfinite(jump):  # the kernel of nodes that have overflowed: the step is too long
         return Forecast(force.to(margins.dtype), torch.full_like(margins, math.nan), 0)
     n_sub = min(max(math.ceil(jump / (resolution * loss.h)), SUB_STEPS[0]), SUB_STEPS[1])
@@ -119,13 +119,13 @@ def _sub_steps(
     m, force = margins[open_rows], now.force * n_sub
     start, total = now.force[open_rows], torch.zeros_like(m)
     others = now.features - processes.sum_rows(part.sums(start))
-    drift, kappa = (residual[open_rows] * dt).to(m.dtype), part.kappa * dt
+    drift = residual[open_rows].to(m.dtype)
     with one_thread():
         for _ in range(n_sub):
             phi = loss.force(m)
             total += phi
             sums = processes.sum_rows(part.sums(phi)).add_(others)
-            m.addmv_(part.features, part.kernel @ sums, alpha=dt).addcmul_(kappa, phi).add_(drift)
+            m += part.speed(phi, sums, drift).mul_(dt)  # margins are rounded once
     change = processes.sum_rows(part.sums(total - start * n_sub))
     force[open_rows] = total
     return _Forces(force, now.features * n_sub + change)

@@ -137,9 +137,11 @@ class SomeRows(NamedTuple):
         """Σ φy(x, e) over the rows."""
         return force @ self.features
 
-    def speed(self, force: Float[Tensor, " n"], sums: Float[Tensor, " k"]) -> Float[Tensor, " n"]:
-        """dm/dt of the rows from their own forces and the sums over all examples."""
-        return torch.addmv(self.kappa * force, self.features, self.kernel @ sums)
+    def speed(
+        self, force: Float[Tensor, " n"], sums: Float[Tensor, " k"], drift: Float[Tensor, " n"]
+    ) -> Float[Tensor, " n"]:
+        """dm/dt of the rows from their own forces and the sums over all examples, and a given drift beside it."""
+        return torch.addcmul(drift, self.kappa, force).addmv_(self.features, self.kernel @ sums)
 
 
 def _features(signed: Float[Tensor, " n"], x: Float[Tensor, "n d"], e: Float[Tensor, " n"]) -> Float[Tensor, " k"]:
