@@ -2,7 +2,8 @@
 
 ``ȧ_i = (1/α)⟨φ y σ(z_i)⟩`` and ``ẇ_i = (a_i/(α√d))⟨φ y σ′(z_i) x⟩``. A positively homogeneous activation needs
 only the drive ``B_i = (1/(α√d))⟨φ y σ′(z_i) x⟩``: then ``ȧ_i = w_i·B_i`` and ``ẇ_i = a_i B_i``.
-No array of N × M elements exists at any time, and examples without a force cost nothing but their output.
+No array of N × M elements exists at any time, and examples without a force cost nothing but their output. On a CPU
+each thread takes its own share of the examples (`mfnet.threads`).
 
 `drive` and `velocity` take the forces from the present margins, or are given them, as a flow needs that averages forces
 over a step; `forced_drive` and `forced_velocity` see nothing but the examples that have one. Each costs two matrix
