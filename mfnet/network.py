@@ -16,8 +16,8 @@ from mfnet.processes import ALONE, Processes
 from mfnet.products import product
 from mfnet.threads import side_by_side
 
-#: Elements of the largest temporary of a pass over the examples, nodes × rows of a tile, by kind of device. On a CPU
-#: it stays in the cache (measured: four times more costs 20 %); on a GPU it keeps every unit busy.
+#: Elements of each thread's largest temporary of a pass over the examples, nodes × rows of a tile, by kind of device.
+#: On a CPU it stays in the cache (measured: twice as many cost up to a fifth more); on a GPU it keeps every unit busy.
 TILE_ELEMENTS = {"cpu": 2**19, "cuda": 2**26}
 
 #: Nodes of a tile, at most; a tile's part of the drive, nodes × d, then stays in the cache too.

@@ -233,6 +233,19 @@ def surrogate_of(problem):
     return Surrogate(problem.network, Inputs.of(problem.batch.x, problem.batch.y, problem.network.processes))
 
 
+def test_some_rows_have_the_kernel_of_all():
+    problem = make_problem(moved=True)
+    surrogate, rows = surrogate_of(problem), torch.tensor([7, 2, 11])
+    force = torch.rand(len(problem.batch.y), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    features, drift = surrogate.features(force), torch.tensor([0.1, 0.0, -0.3], dtype=torch.float64)
+    some = surrogate.rows(rows)
+    speed = some.speed(force[rows], features, drift)
+    assert torch.allclose(speed, surrogate.speed(force, features)[rows] + drift, rtol=ROUNDING)
+    alone = torch.zeros_like(force).index_copy(0, rows, force[rows])
+    assert torch.allclose(some.sums(force[rows]), surrogate.features(alone), rtol=ROUNDING, atol=ROUNDING)
+    assert torch.allclose(surrogate.features_of_change(alone), surrogate.features(alone), rtol=ROUNDING, atol=ROUNDING)
+
+
 def test_tiled_quadratic_forms_are_those_at_once(monkeypatch):
     monkeypatch.setattr("mfnet.flow.surrogate.ROWS", 7)
     source = torch.Generator().manual_seed(0)
@@ -254,7 +267,8 @@ def assert_speed(problem, force, tolerance):
         network.a.add_(a, alpha=1e-4)
         network.w.add_(w, alpha=1e-4)
     expected = (ends[0] - ends[1]) / 2e-4
-    speed = surrogate_of(problem)(force)
+    surrogate = surrogate_of(problem)
+    speed = surrogate.speed(force, surrogate.features(force))
     assert float((speed - expected).norm() / expected.norm()) < tolerance
 
 

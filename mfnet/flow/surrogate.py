@@ -54,7 +54,7 @@ class Inputs(NamedTuple):
     @classmethod
     def of(cls, x: Float[Tensor, "N d"], y: Float[Tensor, " N"], processes: Processes) -> Inputs:
         """The inputs and labels of this process; their type, float32 say, is the type of all that is computed."""
-        lengths = quadratic_forms(x, torch.eye(x.shape[1], dtype=x.dtype, device=x.device)).div_(x.shape[1])
+        lengths = torch.linalg.vector_norm(x, dim=1).square_().div_(x.shape[1])
         N = processes.count_rows(len(y))
         return cls(x, y, lengths, N, float(processes.sum_rows(lengths.sum())) / N)
 
@@ -113,11 +113,6 @@ class Surrogate:
         """dm/dt of the rows from their own forces and the features of all examples."""
         collective = torch.addmv(self.e * features[-1], self.x, self.linear @ features[:-1])
         return collective.mul_(self.y).addcmul_(self.kappa, force).div_(self.N)
-
-    def __call__(self, force: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
-        """dm/dt of the rows under the forces φ, if they are all there are."""
-        force = force.to(self.kappa.dtype)
-        return self.speed(force, self.processes.sum_rows(self.features(force)))
 
 
 class SomeRows(NamedTuple):
