@@ -76,10 +76,13 @@ def test_error_is_of_second_order_before_the_first_example_is_satisfied(kind, ac
 
 
 def test_ten_times_less_tolerance_is_ten_times_less_error():
-    """Over a run in which most examples are satisfied and some slide along the margin, against 20 000 fixed steps."""
+    """Over a run in which most examples are satisfied and some slide along the margin, against 5000 fixed steps.
+
+    Four times as many change these errors by less than 2 %.
+    """
     size = {"M": 50, "N": 300, "d": 20, "activation": "linear"}
     exact = make_problem(**size)
-    make_flow(Rotation, exact, dt=0.003).step(until=60.0)
+    make_flow(Rotation, exact, dt=0.012).step(until=60.0)
     tolerances, errors = [0.03, 0.01, 0.003, 0.001], []
     for rtol in tolerances:
         problem = make_problem(**size)

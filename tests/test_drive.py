@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from problems import ROUNDING, make_problem
@@ -111,12 +112,23 @@ def test_losses_are_the_theorys(name):
         )
 
 
+@pytest.mark.parametrize("name", [name for name, loss in THEORY_LOSSES.items() if loss.curvature is not None])
+def test_curvatures_are_slopes_of_the_force(name):
+    """By central differences, between the kinks."""
+    loss, step = THEORY_LOSSES[name], 1e-5
+    m = np.linspace(-4.0, 4.0, 100)
+    slope = (loss.force(m + step, 0.5) - loss.force(m - step, 0.5)) / (2.0 * step)
+    np.testing.assert_allclose(loss.curvature(m, 0.5), -slope, atol=1e-9)
+
+
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_activations_are_the_theorys(name):
-    z = torch.linspace(-6.0, 6.0, 101, dtype=torch.float64)
+    z = torch.linspace(-6.0, 6.0, 100, dtype=torch.float64)  # without the kink at 0
     theory = THEORY_ACTIVATIONS[name]
-    expected = theory.odd_slope * z.numpy() + theory.even(z.numpy())
-    torch.testing.assert_close(ACTIVATIONS[name].value(z), torch.from_numpy(expected))
+    value = theory.odd_slope * z.numpy() + theory.even(z.numpy())
+    torch.testing.assert_close(ACTIVATIONS[name].value(z), torch.from_numpy(value))
+    derivative = theory.odd_slope + theory.even_slope(z.numpy())
+    torch.testing.assert_close(ACTIVATIONS[name].derivative(z), torch.from_numpy(derivative))
     assert ACTIVATIONS[name].homogeneous == (theory.kink is not None)
 
 

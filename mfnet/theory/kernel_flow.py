@@ -23,16 +23,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
 from scipy.linalg import cho_factor, cho_solve
-from scipy.special import expit
 
 from mfnet.theory.arrays import Array
-from mfnet.theory.losses import LOSSES
+from mfnet.theory.losses import LOSSES, Function
 from mfnet.theory.mean_field import MeanField
 from mfnet.theory.overlay import Curve, Draw, Theory
 from mfnet.theory.tangent_kernel import ActualKernel, Gram, LimitKernel, TangentKernel
@@ -47,13 +46,6 @@ TOLERANCE = 1e-8
 
 #: Newton steps of a stage, at most; usually two or three. A longer way means that the step was too long.
 _LONGEST = 25
-
-#: −φ′(m, h) of the smooth losses.
-_CURVATURES: dict[str, Callable[[Array, float], Array]] = {
-    "squared_hinge": lambda m, h: (m < h).astype(float),
-    "logistic": lambda m, h: expit(m) * expit(-m),
-    "square": lambda m, h: np.ones_like(m),
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,20 +177,24 @@ class _Tangent(NamedTuple):
 
 def _tangent(loss: str, h: float) -> Callable[[Array, Array], _Tangent]:
     """The map from margins and forces of an iterate to the loss near it."""
+    law = LOSSES[loss]
+    if law.curvature is None:
+        return partial(_at_jump, h)
+    return partial(_on_slope, law.force, law.curvature, h)
 
-    def hinge(m: Array, force: Array) -> _Tangent:
-        below = ((force >= 1.0) & (m < h)) | (force > 1.0)
-        above = ((force <= 0.0) & (m > h)) | (force < 0.0)
-        everywhere = np.ones_like(m)
-        return _Tangent(~(below | above), h * everywhere, JUMP * h * everywhere, below.astype(float))
 
-    def smooth(m: Array, force: Array) -> _Tangent:
-        value, curvature = LOSSES[loss].force(m, h), _CURVATURES[loss](m, h)
-        free = curvature > 0.0
-        compliance = 1.0 / np.where(free, curvature, 1.0)
-        return _Tangent(free, m + value * compliance, compliance, value)
+def _at_jump(h: float, m: Array, force: Array) -> _Tangent:
+    below = ((force >= 1.0) & (m < h)) | (force > 1.0)
+    above = ((force <= 0.0) & (m > h)) | (force < 0.0)
+    everywhere = np.ones_like(m)
+    return _Tangent(~(below | above), h * everywhere, JUMP * h * everywhere, below.astype(float))
 
-    return hinge if loss == "hinge" else smooth
+
+def _on_slope(force_of: Function, curvature_of: Function, h: float, m: Array, force: Array) -> _Tangent:
+    value, curvature = force_of(m, h), curvature_of(m, h)
+    free = curvature > 0.0
+    compliance = 1.0 / np.where(free, curvature, 1.0)
+    return _Tangent(free, m + value * compliance, compliance, value)
 
 
 class _State(NamedTuple):

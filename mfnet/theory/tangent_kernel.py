@@ -25,13 +25,12 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 from jaxtyping import Float, Integer
-from scipy.special import erf
 
 from mfnet.theory.activations import ACTIVATIONS, Activation
 from mfnet.theory.arrays import Array
@@ -52,13 +51,6 @@ _LONGEST_SERIES = 300  # terms; h_k falls as exp(−√k π/s) for SiLU and soft
 #: Quadrature for h_k by the trapezoidal rule on ξ ≥ 0, which is exponentially accurate; twice the weight of ξ > 0.
 _XI = np.linspace(0.0, 14.0, 701)
 _WEIGHT = np.exp(-(_XI**2) / 2.0) * (_XI[1] - _XI[0]) * math.sqrt(2.0 / math.pi) * np.where(_XI == 0.0, 0.5, 1.0)
-
-#: Derivatives ė of the even parts that are not β|z|.
-_EVEN_SLOPES: dict[str, Callable[[Array], Array]] = {
-    "gelu": lambda z: 0.5 * erf(z / math.sqrt(2.0)) + z * np.exp(-0.5 * z**2) / math.sqrt(2.0 * math.pi),
-    "silu": lambda z: 0.5 * np.tanh(0.5 * z) + 0.25 * z / np.cosh(0.5 * z) ** 2,
-    "softplus": lambda z: 0.5 * np.tanh(0.5 * z),
-}
 
 
 class TangentKernel:
@@ -204,9 +196,7 @@ def _value(activation: Activation, z: Array) -> Array:
 
 def _slope(activation: Activation, z: Array) -> Array:
     """σ'(z); of no consequence at the kink, where it is taken to be c."""
-    if activation.kink is not None:
-        return activation.odd_slope + activation.kink * np.sign(z)
-    return activation.odd_slope + _EVEN_SLOPES[activation.name](z)
+    return activation.odd_slope + activation.even_slope(z)
 
 
 def _even_coefficients(activation: Activation, ratio: float, s: Float[Array, " n"]) -> Float[Array, "k n"]:
@@ -216,7 +206,7 @@ def _even_coefficients(activation: Activation, ratio: float, s: Float[Array, " n
     """
     weights = _hermite_weights() * np.sqrt(1.0 + ratio * np.arange(0, 2 * _LONGEST_SERIES, 2))[:, None]
     longest = s.max() * _XI
-    even, slope = activation.even(longest), s.max() * _EVEN_SLOPES[activation.name](longest)
+    even, slope = activation.even(longest), s.max() * activation.even_slope(longest)
     total = float((even**2 + ratio * slope**2) @ _WEIGHT)
     rest = total - np.cumsum((weights @ even) ** 2)
     enough = np.flatnonzero(rest <= SERIES_RTOL * (total + activation.odd_slope**2 * (1.0 + ratio) * s.max() ** 2))
