@@ -47,6 +47,13 @@ def arrays(path, **contents):
     return ArrayFile(str(path / "data.npz"))
 
 
+def npy(path, **contents):
+    """A folder of .npy files."""
+    for name, values in contents.items():
+        np.save(path / f"{name}.npy", values)
+    return ArrayFile(str(path))
+
+
 def table(path, text=TABLE, label="species", **settings):
     (path / "data.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
     return TextTable(str(path / "data.csv"), label, **settings)
@@ -115,6 +122,19 @@ def test_openml_is_fetched_or_missed_in_one_line(monkeypatch):
 
 
 MISTAKES = {
+    "no such array in a folder": (
+        lambda path: npy(path, x=IMAGES, labels=LABELS),
+        "data.source.y=y: .* has labels, x",
+    ),
+    "objects in a folder": (
+        lambda path: npy(path, x=np.array([[{}]], dtype=object), y=LABELS[:1]),
+        r"x\.npy: is damaged, or not an \.npy file",
+    ),
+    "complex numbers": (lambda path: npy(path, x=IMAGES * 1j, y=LABELS), "type complex128, not numbers"),
+    "NaN in a folder": (
+        lambda path: npy(path, x=np.where(np.arange(12) == 7, np.nan, 1.0).reshape(4, 3), y=LABELS[:4]),
+        "nan in row 2, column 1",
+    ),
     "no folder": (lambda path: IDXFolder(str(path / "nope")), "nope: there is no such folder"),
     "no file": (lambda path: folder(path, t10k_labels_idx1_ubyte=None), "has no file t10k-labels"),
     "not IDX": (
@@ -227,6 +247,28 @@ def test_damaged_arrays_are_refused_or_read_as_they_were(tmp_path):
         path.write_bytes(changed)
         found = outcome(source.read)
         assert found is None or (np.array_equal(inputs(found), inputs(whole)) and np.array_equal(found.classes, whole.classes))
+
+
+@pytest.mark.parametrize("labels", [LABELS, np.array(["cat", "dog", "owl"])[LABELS]], ids=["numbers", "text"])
+@pytest.mark.parametrize("name", ["x", "y"])
+def test_a_damaged_folder_of_arrays_is_refused_or_has_finite_values(name, labels, tmp_path):
+    """Without a checksum a changed value or type cannot be seen; every bit of the header is changed once."""
+    source = npy(tmp_path, x=IMAGES.astype("<f4"), y=labels)
+    path = tmp_path / f"{name}.npy"
+    content = path.read_bytes()
+    n_refused = 0
+    for tenth in range(10):
+        path.write_bytes(content[: len(content) * tenth // 10])
+        assert outcome(source.read) is None
+    path.write_bytes(content + b"\0")
+    assert outcome(source.read) is None
+    for at in range(len(content)):
+        for bit in range(8):
+            path.write_bytes(content[:at] + bytes([content[at] ^ 1 << bit]) + content[at + 1 :])
+            found = outcome(source.read)
+            assert found is None or (len(found.classes) == 12 and np.isfinite(inputs(found)).all())
+            n_refused += found is None
+    assert n_refused > 300
 
 
 def test_a_damaged_table_is_refused_or_has_other_values(tmp_path):

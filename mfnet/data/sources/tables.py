@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tokenize
 import warnings
 import zipfile
 import zlib
@@ -143,7 +144,7 @@ class ArrayFile:
             array = np.lib.format.open_memmap(path, mode="r")
             if array.offset + array.nbytes != (size := path.stat().st_size):
                 raise ValueError(f"its header announces {array.offset + array.nbytes} bytes, and it has {size}")
-        except _UNREADABLE as error:
+        except (*_UNREADABLE, SyntaxError, tokenize.TokenError) as error:  # of its header, which is Python
             told = " ".join(str(error).split())
             raise SettingError(f"{path}: is damaged, or not an .npy file of numbers or text ({told})") from None
         return array
