@@ -246,13 +246,15 @@ def test_damaged_arrays_are_refused_or_read_as_they_were(tmp_path):
     for changed in damaged(path.read_bytes()):
         path.write_bytes(changed)
         found = outcome(source.read)
-        assert found is None or (np.array_equal(inputs(found), inputs(whole)) and np.array_equal(found.classes, whole.classes))
+        assert found is None or (
+            np.array_equal(inputs(found), inputs(whole)) and np.array_equal(found.classes, whole.classes)
+        )
 
 
 @pytest.mark.parametrize("labels", [LABELS, np.array(["cat", "dog", "owl"])[LABELS]], ids=["numbers", "text"])
 @pytest.mark.parametrize("name", ["x", "y"])
 def test_a_damaged_folder_of_arrays_is_refused_or_has_finite_values(name, labels, tmp_path):
-    """Without a checksum a changed value or type cannot be seen; every bit of the header is changed once."""
+    """Without a checksum a changed value or type cannot be seen; every byte of the header is changed three times."""
     source = npy(tmp_path, x=IMAGES.astype("<f4"), y=labels)
     path = tmp_path / f"{name}.npy"
     content = path.read_bytes()
@@ -262,13 +264,13 @@ def test_a_damaged_folder_of_arrays_is_refused_or_has_finite_values(name, labels
         assert outcome(source.read) is None
     path.write_bytes(content + b"\0")
     assert outcome(source.read) is None
-    for at in range(len(content)):
-        for bit in range(8):
-            path.write_bytes(content[:at] + bytes([content[at] ^ 1 << bit]) + content[at + 1 :])
+    for at in range(min(len(content), 200)):
+        for mask in (0x01, 0x20, 0xFF):
+            path.write_bytes(content[:at] + bytes([content[at] ^ mask]) + content[at + 1 :])
             found = outcome(source.read)
             assert found is None or (len(found.classes) == 12 and np.isfinite(inputs(found)).all())
             n_refused += found is None
-    assert n_refused > 300
+    assert n_refused > 100
 
 
 def test_a_damaged_table_is_refused_or_has_other_values(tmp_path):

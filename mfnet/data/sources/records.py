@@ -27,7 +27,7 @@ class Records:
         columns: Names of the D columns; None: they are numbered from 0.
     """
 
-    inputs: tuple[np.ndarray] | tuple[np.ndarray, np.ndarray]
+    inputs: tuple[np.ndarray, ...]
     classes: np.ndarray
     origin: str
     columns: Sequence[str] | None = None
