@@ -28,9 +28,14 @@ Names = tuple[str, ...]
 class BinaryTask(ObservedData):
     """Some classes of a source against others. Its reference direction is that of the mean of yx.
 
-    Inputs are float64, in memory, or in a temporary file that is mapped where a set of them is larger than ``memory``;
-    they are the same in both. Some thousand examples are read at a time, by sources that map their files
-    (`mfnet.data.sources`).
+    Inputs are float64. A set of them that is larger than ``memory`` is written to a temporary file, 8 MiB at a time,
+    and mapped from it (`mfnet.data.mapped`); its values are the same. Sources that map their own files
+    (`mfnet.data.sources`) are then never in memory as a whole.
+
+    What follows a mapped set in bounded memory: minibatches, fixed and adaptive steps up to M = 1024, every
+    observation, and theories that see projections alone. Above 1024 nodes the inputs of examples that have a force are
+    copied at each step; flow=averaged copies those near the margin, and all where the run is in float64; closures, the
+    kernel flow, baselines, and replicas copy the whole set.
 
     Args:
         source: Where examples come from.
