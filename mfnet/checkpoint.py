@@ -69,12 +69,17 @@ class Checkpoint:
                 "ckpt", self.path, f"this run has ended ({self.stop_reason}) at t={self.times[-1]:g}"
             )
         for key, value in self.config.items():
-            if key not in _FREE and config.get(key) != value:
+            if key not in _FREE and _computed(key, config.get(key)) != _computed(key, value):
                 raise InvalidSettingError(key, config.get(key), f"the run of this checkpoint has {value}")
         if schedule[-1] <= self.times[-1]:
             raise InvalidSettingError(
                 "ckpt", self.path, f"this run has reached t={self.times[-1]:g}; raise schedule.t_max"
             )
+
+
+def _computed(key: str, value: Any) -> Any:
+    """What of a part of the config changes what is computed."""
+    return {name: inner for name, inner in value.items() if name != "memory"} if key == "data" else value
 
 
 def contents(

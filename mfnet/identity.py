@@ -8,14 +8,15 @@ from collections.abc import Mapping
 from typing import Any
 
 #: Settings that change neither what a run computes nor what it records.
-_FREE = ("ckpt", "trainer", "stop")
+_FREE = ("ckpt", "trainer")
+_FREE_OF_GROUP = {"stop": "wall_seconds", "data": "memory"}
 
 
 def identity(config: Mapping[str, Any]) -> str:
     """Ten hexadecimal digits that stand for what a run computes and records; where and how fast is left out.
 
-    Two configs that differ in nothing but ``ckpt``, ``stop.wall_seconds`` and ``trainer`` (but its precision), or in
-    writing 1 for 1.0, have the same.
+    Two configs that differ in nothing but ``ckpt``, ``stop.wall_seconds``, ``data.memory`` and ``trainer`` (but its
+    precision), or in writing 1 for 1.0, have the same.
 
     Args:
         config: A resolved config, in plain containers.
@@ -27,7 +28,9 @@ def identity(config: Mapping[str, Any]) -> str:
     '8c3f8b99b0'
     """
     physics = {key: value for key, value in config.items() if key not in _FREE}
-    physics["stop"] = {key: value for key, value in config["stop"].items() if key != "wall_seconds"}
+    for group, free in _FREE_OF_GROUP.items():
+        if group in config:
+            physics[group] = {key: value for key, value in config[group].items() if key != free}
     physics["precision"] = config["trainer"]["precision"]
     return hashlib.sha256(json.dumps(_canonical(physics), sort_keys=True).encode()).hexdigest()[:10]
 

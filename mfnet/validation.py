@@ -96,11 +96,12 @@ RULES: tuple[Rule, ...] = (
     Rule("data.separation", _number(lambda value: value >= 0.0), "must be a finite number of at least 0"),
     Rule("data.source", lambda value: value is not None, "must name a source by its _target_"),
     Rule("data.source.folder", _text, "must be the path of a folder of IDX files"),
-    Rule("data.source.file", _text, "must be the path of a file"),
+    Rule("data.source.file", _text, "must be the path of a file, or of a folder with data=npz"),
     Rule("data.source.label", _text, "must be the name of the column with the classes"),
     Rule("data.positive", _optional(_classes), "must be a list of classes, such as [7] or [a,b], or null"),
     Rule("data.negative", _optional(_classes), "must be a list of classes, such as [7] or [a,b], or null"),
     Rule("data.test_share", _number(lambda value: 0.0 < value < 1.0), "must be above 0 and below 1"),
+    Rule("data.memory", *_POSITIVE),
     Rule("data.preparation.centre", _boolean, "must be true or false"),
     Rule("data.preparation.scale", *_one_of(("global", "unit", "none"))),
     Rule("data.preparation.components", _optional(_integer(2)), "must be a whole number of at least 2, or null"),
@@ -253,7 +254,8 @@ def validate_memory(config: Mapping[str, Any]) -> None:
     """Checks that the examples, whose number is known, and the nodes fit into the free memory of this machine.
 
     The estimate counts the examples in float64 while they are drawn, by every process, their copy for training, and
-    the parameters with their initial copy, their drive and the temporaries of a step.
+    the parameters with their initial copy, their drive and the temporaries of a step. Examples of one network that are
+    larger than ``data.memory`` are mapped, and not counted.
 
     Raises:
         InvalidSettingError: If they do not.
@@ -263,6 +265,8 @@ def validate_memory(config: Mapping[str, Any]) -> None:
     n_nodes = config["M"] * (1 if divide == "nodes" else devices)
     replicas = config["replicas"]
     copies = (3.0, 6.0) if replicas == 1 else (5.0, 14.0)  # of examples and nodes; of replicas also those on their way
+    if replicas == 1 and 8.0 * config["d"] * n_examples > config["data"].get("memory", math.inf) * 2**30:
+        n_examples = 0
     needed = 8.0 * config["d"] * (copies[0] * n_examples * devices + copies[1] * n_nodes) * replicas
     available = float(psutil.virtual_memory().available)
     if needed > available:

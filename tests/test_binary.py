@@ -19,6 +19,11 @@ from mfnet.validation import SettingError
 NO_TIMES = np.zeros(1)
 
 
+def records(x, classes, n_train, origin):
+    """The first ``n_train`` examples are the training set; None: they are not divided."""
+    return Records((x,) if n_train is None else (x[:n_train], x[n_train:]), classes, origin)
+
+
 @dataclass(frozen=True)
 class Drawn:
     """120 examples of three classes, 60 of a, 40 of b, 20 of c, in four columns that are correlated; one per row."""
@@ -37,7 +42,7 @@ class Drawn:
             x[:, 2] = 7.3
         if self.n_train is not None:
             x[self.n_train :] += self.test_shift
-        return Records(x, classes, self.n_train, "drawn")
+        return records(x, classes, self.n_train, "drawn")
 
 
 def binary(source=None, seed=0, **settings):
@@ -49,10 +54,10 @@ def binary(source=None, seed=0, **settings):
 
 def test_classes_become_labels_and_keep_their_proportions():
     task, fitted = binary(test_share=0.25, seed=1).draw(), binary(test_share=0.25, seed=1).fitted
-    records = Drawn().read()
+    classes = Drawn().read().classes
     for examples, rows in ((task.train, fitted["train_rows"]), (task.test, fitted["test_rows"])):
-        assert torch.equal(examples.y, torch.from_numpy(np.where(records.classes[rows] == "a", 1.0, -1.0)))
-        names, counts = np.unique(records.classes[rows], return_counts=True)
+        assert torch.equal(examples.y, torch.from_numpy(np.where(classes[rows] == "a", 1.0, -1.0)))
+        names, counts = np.unique(classes[rows], return_counts=True)
         assert dict(zip(names.tolist(), (counts / len(rows)).tolist(), strict=True)) == {
             "a": 1 / 2,
             "b": 1 / 3,
@@ -123,7 +128,7 @@ def test_preparation_does_what_it_says(settings):
     """Against the definitions, on raw inputs of the training rows; and the saved parameters give the same inputs."""
     data = binary(Drawn(), **settings)
     task, fitted = data.draw(), data.fitted
-    raw, x, x_test = Drawn().read().x, task.train.x.numpy(), task.test.x.numpy()
+    raw, x, x_test = Drawn().read().inputs[0], task.train.x.numpy(), task.test.x.numpy()
     train = raw[fitted["train_rows"]]
     if settings.get("centre", True) and not settings.get("sphere"):
         np.testing.assert_allclose(x.mean(axis=0), 0.0, atol=1e-12)
@@ -179,7 +184,7 @@ class Given:
 
 def given(classes, n_train=None, x=None):
     inputs = np.arange(2.0 * len(classes)).reshape(-1, 2) if x is None else x
-    return Given(Records(inputs, np.array(classes), n_train, "given"))
+    return Given(records(inputs, np.array(classes), n_train, "given"))
 
 
 MISTAKES = {

@@ -17,6 +17,11 @@ IMAGES, LABELS = RNG.integers(0, 256, (12, 4, 4), dtype=np.uint8), np.arange(12,
 TABLE = "width,height,species\n1.5,2,a\n-3,4e1,b\n0.25,6,a\n7,8,c\n"
 
 
+def inputs(records):
+    """All of them."""
+    return records.rows(np.arange(len(records.classes)))
+
+
 def idx(array, code=0x08):
     """IDX by its published description, not by the code under test."""
     return struct.pack(f">BBBB{array.ndim}I", 0, 0, code, array.ndim, *array.shape) + array.tobytes()
@@ -42,6 +47,13 @@ def arrays(path, **contents):
     return ArrayFile(str(path / "data.npz"))
 
 
+def npy(path, **contents):
+    """A folder of .npy files."""
+    for name, values in contents.items():
+        np.save(path / f"{name}.npy", values)
+    return ArrayFile(str(path))
+
+
 def table(path, text=TABLE, label="species", **settings):
     (path / "data.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
     return TextTable(str(path / "data.csv"), label, **settings)
@@ -50,7 +62,7 @@ def table(path, text=TABLE, label="species", **settings):
 @pytest.mark.parametrize("zipped", [False, True])
 def test_a_folder_of_idx_files_is_read(tmp_path, zipped):
     records = folder(tmp_path, zipped=zipped).read()
-    np.testing.assert_array_equal(records.x, np.concatenate([IMAGES, IMAGES[:6]]).reshape(18, 16))
+    np.testing.assert_array_equal(inputs(records), np.concatenate([IMAGES, IMAGES[:6]]).reshape(18, 16))
     assert records.classes.tolist() == [str(label) for label in [*LABELS, *LABELS[:6]]]
     assert records.n_train == 12
 
@@ -64,30 +76,30 @@ def test_idx_has_six_types(tmp_path, code, dtype):
 
 def test_a_table_is_read(tmp_path):
     records = table(tmp_path).read()
-    np.testing.assert_array_equal(records.x, [[1.5, 2.0], [-3.0, 40.0], [0.25, 6.0], [7.0, 8.0]])
+    np.testing.assert_array_equal(inputs(records), [[1.5, 2.0], [-3.0, 40.0], [0.25, 6.0], [7.0, 8.0]])
     assert records.classes.tolist() == ["a", "b", "a", "c"]
     assert records.column(1) == "column 'height'"
-    assert table(tmp_path, exclude=["width"]).read().x.shape == (4, 1)
+    assert table(tmp_path, exclude=["width"]).read().n_columns == 1
     assert hash(table(tmp_path, exclude=["width"])) == hash(table(tmp_path, exclude=("width",)))
     semicolons = table(tmp_path, TABLE.replace(",", ";"), separator=";").read()
-    np.testing.assert_array_equal(semicolons.x, records.x)
+    np.testing.assert_array_equal(inputs(semicolons), inputs(records))
 
 
 def test_arrays_are_read(tmp_path):
     records = arrays(tmp_path, x=IMAGES, y=np.where(LABELS == 0, 1.0, -1.0)).read()
-    np.testing.assert_array_equal(records.x, IMAGES.reshape(12, 16))
+    np.testing.assert_array_equal(inputs(records), IMAGES.reshape(12, 16))
     assert set(records.classes) == {"1", "-1"}
     assert records.n_train is None
     np.savez(tmp_path / "both.npz", inputs=IMAGES, labels=LABELS, more=IMAGES[:3], names=LABELS[:3])
     both = ArrayFile(str(tmp_path / "both.npz"), "inputs", "labels", "more", "names").read()
-    assert (len(both.x), both.n_train) == (15, 12)
+    assert (len(both.classes), both.n_train) == (15, 12)
 
 
 def test_data_sets_of_scikit_learn_are_read():
     digits, cells = Packaged("digits").read(), Packaged("breast_cancer").read()
-    assert digits.x.shape == (1797, 64)
+    assert inputs(digits).shape == (1797, 64)
     assert sorted(set(digits.classes)) == list("0123456789")
-    assert cells.x.shape == (569, 30)
+    assert inputs(cells).shape == (569, 30)
     assert sorted(set(cells.classes)) == ["benign", "malignant"]
     assert cells.column(0) == "column 'mean radius'"
 
@@ -110,6 +122,19 @@ def test_openml_is_fetched_or_missed_in_one_line(monkeypatch):
 
 
 MISTAKES = {
+    "no such array in a folder": (
+        lambda path: npy(path, x=IMAGES, labels=LABELS),
+        "data.source.y=y: .* has labels, x",
+    ),
+    "objects in a folder": (
+        lambda path: npy(path, x=np.array([[{}]], dtype=object), y=LABELS[:1]),
+        r"x\.npy: is damaged, or not an \.npy file",
+    ),
+    "complex numbers": (lambda path: npy(path, x=IMAGES * 1j, y=LABELS), "type complex128, not numbers"),
+    "NaN in a folder": (
+        lambda path: npy(path, x=np.where(np.arange(12) == 7, np.nan, 1.0).reshape(4, 3), y=LABELS[:4]),
+        "nan in row 2, column 1",
+    ),
     "no folder": (lambda path: IDXFolder(str(path / "nope")), "nope: there is no such folder"),
     "no file": (lambda path: folder(path, t10k_labels_idx1_ubyte=None), "has no file t10k-labels"),
     "not IDX": (
@@ -211,7 +236,7 @@ def test_damaged_idx_keeps_its_shape_or_is_refused(tmp_path):
     for changed in damaged(content):
         path.write_bytes(changed)
         found = outcome(source.read)
-        assert found is None or np.sum(found.x[:12] != IMAGES.reshape(12, 16)) == 1
+        assert found is None or np.sum(inputs(found)[:12] != IMAGES.reshape(12, 16)) == 1
         assert (found is None) == (len(changed) < len(content) or changed[:16] != content[:16])
 
 
@@ -221,7 +246,31 @@ def test_damaged_arrays_are_refused_or_read_as_they_were(tmp_path):
     for changed in damaged(path.read_bytes()):
         path.write_bytes(changed)
         found = outcome(source.read)
-        assert found is None or (np.array_equal(found.x, whole.x) and np.array_equal(found.classes, whole.classes))
+        assert found is None or (
+            np.array_equal(inputs(found), inputs(whole)) and np.array_equal(found.classes, whole.classes)
+        )
+
+
+@pytest.mark.parametrize("labels", [LABELS, np.array(["cat", "dog", "owl"])[LABELS]], ids=["numbers", "text"])
+@pytest.mark.parametrize("name", ["x", "y"])
+def test_a_damaged_folder_of_arrays_is_refused_or_has_finite_values(name, labels, tmp_path):
+    """Without a checksum a changed value or type cannot be seen; every byte of the header is changed three times."""
+    source = npy(tmp_path, x=IMAGES.astype("<f4"), y=labels)
+    path = tmp_path / f"{name}.npy"
+    content = path.read_bytes()
+    n_refused = 0
+    for tenth in range(10):
+        path.write_bytes(content[: len(content) * tenth // 10])
+        assert outcome(source.read) is None
+    path.write_bytes(content + b"\0")
+    assert outcome(source.read) is None
+    for at in range(min(len(content), 200)):
+        for mask in (0x01, 0x20, 0xFF):
+            path.write_bytes(content[:at] + bytes([content[at] ^ mask]) + content[at + 1 :])
+            found = outcome(source.read)
+            assert found is None or (len(found.classes) == 12 and np.isfinite(inputs(found)).all())
+            n_refused += found is None
+    assert n_refused > 100
 
 
 def test_a_damaged_table_is_refused_or_has_other_values(tmp_path):
@@ -230,4 +279,4 @@ def test_a_damaged_table_is_refused_or_has_other_values(tmp_path):
     for changed in damaged(TABLE.encode()):
         (tmp_path / "data.csv").write_bytes(changed)
         found = outcome(source.read)
-        assert found is None or (np.isfinite(found.x).all() and len(found.x) == len(found.classes) <= 5)
+        assert found is None or (np.isfinite(inputs(found)).all() and len(inputs(found)) == len(found.classes) <= 5)

@@ -42,7 +42,7 @@ def wait_for(condition, process):
 
 
 CONFIG = {"M": 400, "N": 10000, "d": 100, "alpha": 1.0, "seed": 3, "stop": {"satisfied": 1.0, "wall_seconds": None}}
-CONFIG |= {"trainer": {"precision": "auto", "devices": 1}, "ckpt": None}
+CONFIG |= {"trainer": {"precision": "auto", "devices": 1}, "ckpt": None, "data": {"flip": 0.0, "memory": 2.0}}
 
 
 @pytest.mark.parametrize(
@@ -52,6 +52,8 @@ CONFIG |= {"trainer": {"precision": "auto", "devices": 1}, "ckpt": None}
         ({"ckpt": "last.ckpt"}, True),
         ({"trainer": {"precision": "auto", "devices": 2}}, True),
         ({"stop": {"satisfied": 1.0, "wall_seconds": 60.0}}, True),
+        ({"data": {"flip": 0.0, "memory": 0.5}}, True),
+        ({"data": {"flip": 0.1, "memory": 2.0}}, False),
         ({"alpha": 1.5}, False),
         ({"seed": 4}, False),
         ({"trainer": {"precision": "float64", "devices": 1}}, False),

@@ -21,7 +21,7 @@ from mfnet.cli.build import network_of, observation_times, trust_of, with_seed
 from mfnet.cli.checks import n_processes, rank
 from mfnet.cli.compose import CONFIG_MODULE, complete, compose, resolve
 from mfnet.run_directory import RunDirectory, RunInUseError, RunState
-from mfnet.validation import InvalidSettingError, validate
+from mfnet.validation import InvalidSettingError, SettingError, validate
 
 if TYPE_CHECKING:
     from mfnet.checkpoint import Checkpoint
@@ -43,7 +43,7 @@ def train(config: DictConfig) -> None:
                 _train_in_sweep(config, directory)
             elif not _train(config, directory, _given_checkpoint(config)):
                 raise SystemExit(1)
-    except RunInUseError as error:
+    except (RunInUseError, SettingError) as error:
         print(f"mfnet: error: {error}", file=sys.stderr, flush=True)
         if not in_sweep:
             raise SystemExit(2) from None

@@ -16,7 +16,7 @@ SYMBOLS = ("M", "N", "d", "alpha", "h", "seed")
 
 #: How a run is watched, where it goes on from, where, how fast and beside how many others it runs: none of them
 #: changes its result.
-_FREE = re.compile(r"ckpt|replicas|callbacks\..*|stop\.wall_seconds|trainer\.(?!precision$).*")
+_FREE = re.compile(r"ckpt|replicas|callbacks\..*|stop\.wall_seconds|data\.memory|trainer\.(?!precision$).*")
 
 #: Settings of the mean-field solution that do not restate those of the run.
 _PREDICTION_ALONE = ("mean_field.dt", "mean_field.scheme")

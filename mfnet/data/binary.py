@@ -10,10 +10,12 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from sklearn.model_selection import train_test_split
+from torch import Tensor
 
 from mfnet.data.datamodule import ObservedData, Task
 from mfnet.data.examples import Examples
-from mfnet.data.preparation import Preparation
+from mfnet.data.mapped import in_file, in_memory
+from mfnet.data.preparation import Preparation, Prepared
 from mfnet.data.sources.records import Records, Source
 from mfnet.data.spherical import flip_labels
 from mfnet.seeding import generator
@@ -26,7 +28,14 @@ Names = tuple[str, ...]
 class BinaryTask(ObservedData):
     """Some classes of a source against others. Its reference direction is that of the mean of yx.
 
-    All examples are held in memory in float64.
+    Inputs are float64. A set of them that is larger than ``memory`` is written to a temporary file, 8 MiB at a time,
+    and mapped from it (`mfnet.data.mapped`); its values are the same. Sources that map their own files
+    (`mfnet.data.sources`) are then never in memory as a whole.
+
+    What follows a mapped set in bounded memory: minibatches, fixed and adaptive steps up to M = 1024, every
+    observation, and theories that see projections alone. Above 1024 nodes the inputs of examples that have a force are
+    copied at each step; flow=averaged copies those near the margin, and all where the run is in float64; closures, the
+    kernel flow, baselines, and replicas copy the whole set.
 
     Args:
         source: Where examples come from.
@@ -37,6 +46,7 @@ class BinaryTask(ObservedData):
         preparation: What is done to inputs.
         flip: Fraction of training labels that are reversed; test labels are true.
         seed: Keys the division, the choice of training examples and the flips.
+        memory: Size of prepared inputs, in GiB, of which a set, training or test, is held in memory.
         schedule: Observation times (`ObservedData`).
     """
 
@@ -51,9 +61,11 @@ class BinaryTask(ObservedData):
         n_train: int | None = None,
         test_share: float = 0.25,
         flip: float = 0.0,
+        memory: float = 2.0,
     ):
         super().__init__(schedule)
-        self._recipe = _Recipe(source, _names(positive), _names(negative), n_train, test_share, preparation, flip, seed)
+        groups = _names(positive), _names(negative)
+        self._recipe = _Recipe(source, *groups, n_train, test_share, preparation, flip, seed, memory)
 
     def draw(self) -> Task:
         return _drawn(self._recipe)[0]
@@ -75,6 +87,7 @@ class _Recipe(NamedTuple):
     preparation: Preparation
     flip: float
     seed: int
+    memory: float
 
 
 def _names(classes: Sequence[str | int] | None) -> Names | None:
@@ -86,11 +99,11 @@ def _drawn(recipe: _Recipe) -> tuple[Task, dict[str, np.ndarray]]:
     records = recipe.source.read()
     groups = choose_classes(records, recipe.positive, recipe.negative)
     train, test = _divide(records, np.flatnonzero(np.isin(records.classes, [*groups[0], *groups[1]])), recipe)
-    prepared = recipe.preparation.fit(records.x[train].astype(float), records.column)
+    prepared = recipe.preparation.fit(records, train)
     true = [np.where(np.isin(records.classes[rows], groups[0]), 1.0, -1.0) for rows in (train, test)]
-    x_train, x_test = (torch.from_numpy(prepared.apply(records.x[rows].astype(float))) for rows in (train, test))
-    if x_train.shape[1] < 2:
+    if prepared.n_columns < 2:
         raise SettingError(f"{records.origin}: has one column; a task needs at least two")
+    x_train, x_test = (_inputs(records, rows, prepared, recipe.memory) for rows in (train, test))
     y_train, y_test = map(torch.from_numpy, true)
     y_flipped = flip_labels(y_train, recipe.flip, generator(recipe.seed, "flip"))
     try:
@@ -104,6 +117,15 @@ def _drawn(recipe: _Recipe) -> tuple[Task, dict[str, np.ndarray]]:
         "flipped": np.flatnonzero((y_train != y_flipped).numpy()),
     }
     return Task(Examples(x_train, y_flipped), Examples(x_test, y_test), torch.from_numpy(direction)), fitted
+
+
+def _inputs(records: Records, rows: np.ndarray, prepared: Prepared, memory: float) -> Float[Tensor, "n d"]:
+    """The prepared inputs of some rows, mapped from a file where they take more than ``memory`` GiB."""
+    parts = (torch.from_numpy(prepared.pipeline.transform(x)) for x in records.chunks(rows))
+    shape = len(rows), prepared.n_columns
+    if 8 * len(rows) * prepared.n_columns > memory * 2**30:
+        return in_file(parts, shape, torch.float64)
+    return in_memory(parts, shape, torch.float64, torch.device("cpu"))
 
 
 def choose_classes(records: Records, positive: Names | None, negative: Names | None) -> tuple[Names, Names]:

@@ -1,18 +1,22 @@
-"""How inputs are prepared: a pipeline of scikit-learn's whose parameters are those of the training set alone."""
+"""How inputs are prepared: a pipeline of scikit-learn's whose parameters are those of the training set alone.
+
+It sees the inputs a chunk at a time, so that they need not fit into memory; what is fitted is that of the whole set, to
+rounding.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.decomposition import PCA
+from sklearn.decomposition import IncrementalPCA
 from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import Normalizer, StandardScaler
+from sklearn.preprocessing import MinMaxScaler, Normalizer, StandardScaler
 
+from mfnet.data.sources.records import Records
 from mfnet.validation import InvalidSettingError
 
 #: Variance of a principal component, relative to the largest, below which it is rounding.
@@ -22,8 +26,16 @@ _ROUNDING = 1e-10
 class GlobalScaler(TransformerMixin, BaseEstimator):
     """Divides all inputs by one number, the root mean square of the training set."""
 
+    _sum_of_squares, _n_values = 0.0, 0
+
     def fit(self, x: Float[np.ndarray, "N D"], y: None = None) -> GlobalScaler:
-        self.scale_ = float(np.sqrt(np.mean(np.square(x))))
+        self._sum_of_squares, self._n_values = 0.0, 0
+        return self.partial_fit(x)
+
+    def partial_fit(self, x: Float[np.ndarray, "n D"], y: None = None) -> GlobalScaler:
+        self._sum_of_squares += float(np.sum(np.square(x)))
+        self._n_values += x.size
+        self.scale_ = float(np.sqrt(self._sum_of_squares / self._n_values))
         return self
 
     def transform(self, x: Float[np.ndarray, "n D"]) -> Float[np.ndarray, "n D"]:
@@ -31,9 +43,10 @@ class GlobalScaler(TransformerMixin, BaseEstimator):
 
 
 class Prepared(NamedTuple):
-    """A fitted pipeline, and its parameters by name."""
+    """A fitted pipeline, the number of columns that it leaves, and its parameters by name."""
 
-    apply: Callable[[np.ndarray], np.ndarray]
+    pipeline: Pipeline
+    n_columns: int
     parameters: dict[str, np.ndarray]
 
 
@@ -56,51 +69,67 @@ class Preparation:
     whiten: bool = False
     sphere: bool = False
 
-    def fit(self, x: Float[np.ndarray, "N D"], column: Callable[[int], str]) -> Prepared:
-        """The pipeline of a training set; ``column`` names a column in a message.
+    def fit(self, records: Records, rows: Int[np.ndarray, " N"]) -> Prepared:
+        """The pipeline of a training set, which is some rows of ``records``.
+
+        Each step is fitted in a pass of its own through the steps before it. Principal components take chunks of at
+        least D rows, all D of them being kept until all rows are seen: (3D)² numbers at a time.
 
         Raises:
             InvalidSettingError: For columns that cannot be scaled, and more components than the rank.
         """
-        constant = np.flatnonzero(x.max(axis=0) == x.min(axis=0))
-        if len(constant) == x.shape[1]:
-            raise InvalidSettingError("data", "its inputs", f"are the same in all {len(x)} training examples")
+        self._check_variation(records, rows)
+        standard, principal = StandardScaler(with_mean=self.centre, with_std=self.scale == "unit"), None
+        steps: list[tuple[str, TransformerMixin]] = [("standard", standard)]
+        if self.scale == "global":
+            steps.append(("overall", GlobalScaler()))
+        if self.whiten or self.components is not None:
+            principal = IncrementalPCA(whiten=self.whiten, copy=False)
+            steps.append(("principal", principal))
+        for number, (_, step) in enumerate(steps):
+            for x in records.chunks(rows, least=records.n_columns if step is principal else 1):
+                step.partial_fit(Pipeline(steps[:number]).transform(x) if number else x)
+        if principal is not None:
+            self._cut(principal)
+        if self.sphere:
+            steps.append(("sphere", Normalizer()))
+        n_columns = records.n_columns if principal is None else len(principal.components_)
+        return Prepared(Pipeline(steps), n_columns, _parameters(steps))
+
+    def _check_variation(self, records: Records, rows: Int[np.ndarray, " N"]) -> None:
+        extremes = MinMaxScaler()
+        for x in records.chunks(rows):
+            extremes.partial_fit(x)
+        constant = np.flatnonzero(extremes.data_max_ == extremes.data_min_)
+        if len(constant) == records.n_columns:
+            raise InvalidSettingError("data", "its inputs", f"are the same in all {len(rows)} training examples")
         if self.scale == "unit" and len(constant):
             raise InvalidSettingError(
                 "data.preparation.scale",
                 "unit",
-                f"{column(int(constant[0]))} is constant over the {len(x)} training examples ({len(constant)} are); "
-                "leave it out, or use data.preparation.scale=global",
+                f"{records.column(int(constant[0]))} is constant over the {len(rows)} training examples "
+                f"({len(constant)} are); leave it out, or use data.preparation.scale=global",
             )
-        steps: list[tuple[str, TransformerMixin]] = [
-            ("standard", StandardScaler(with_mean=self.centre, with_std=self.scale == "unit"))
-        ]
-        if self.scale == "global":
-            steps.append(("overall", GlobalScaler()))
-        if self.whiten or self.components is not None:
-            steps.append(("principal", PCA(self._n_components(x), whiten=self.whiten, svd_solver="full")))
-        if self.sphere:
-            steps.append(("sphere", Normalizer()))
-        pipeline = Pipeline(steps).fit(x)
-        return Prepared(pipeline.transform, _parameters(pipeline))
 
-    def _n_components(self, x: Float[np.ndarray, "N D"]) -> int:
-        columns = StandardScaler(with_std=self.scale == "unit").fit_transform(x)
-        variances = np.linalg.eigvalsh(columns.T @ columns)
-        rank = int(np.sum(variances > _ROUNDING * variances[-1]))
+    def _cut(self, principal: IncrementalPCA) -> None:
+        """Leaves as many components as are asked for, or have a variance."""
+        variances = principal.explained_variance_
+        rank = int(np.sum(variances > _ROUNDING * variances[0]))
         if self.components is not None and self.components > rank:
             raise InvalidSettingError(
                 "data.preparation.components", self.components, f"the training set has rank {rank}; use no more"
             )
-        return rank if self.components is None else self.components
+        n = rank if self.components is None else self.components
+        principal.n_components_ = n
+        principal.components_, principal.explained_variance_ = principal.components_[:n], variances[:n]
 
 
-def _parameters(pipeline: Pipeline) -> dict[str, np.ndarray]:
+def _parameters(steps: list[tuple[str, TransformerMixin]]) -> dict[str, np.ndarray]:
     """What was fitted, under the names of scikit-learn: STEP_ATTRIBUTE."""
     names = ("mean_", "scale_", "components_", "explained_variance_")
     return {
         f"{step}_{name.rstrip('_')}": np.asarray(getattr(fitted, name))
-        for step, fitted in pipeline.steps
+        for step, fitted in steps
         for name in names
         if getattr(fitted, name, None) is not None
     }

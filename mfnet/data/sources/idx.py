@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import os
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +19,12 @@ _TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E:
 
 _GZIP = b"\x1f\x8b"
 
+#: Bytes before the values of an array of 255 dimensions.
+_LONGEST_HEADER = 4 + 4 * 255
+
 
 def read_idx(path: Path) -> np.ndarray:
-    """The array of an IDX file.
+    """The array of an IDX file, mapped from it unless it is gzipped; then it must not change while it is used.
 
     A damaged gzip file is found by its checksum, any other by its length, and so is a header that does not fit it; a
     value that is changed in a file that is not gzipped cannot be found.
@@ -29,23 +33,27 @@ def read_idx(path: Path) -> np.ndarray:
         SettingError: If the file cannot be read, is damaged, or is not an IDX file.
     """
     try:
-        content = path.read_bytes()
-        if content.startswith(_GZIP):
-            content = gzip.decompress(content)
+        with path.open("rb") as file:
+            start, size = file.read(_LONGEST_HEADER), os.fstat(file.fileno()).st_size
+        if zipped := start.startswith(_GZIP):
+            content = gzip.decompress(path.read_bytes())
+            start, size = content[:_LONGEST_HEADER], len(content)
     except (OSError, EOFError, zlib.error) as error:
         raise SettingError(f"{path}: cannot be read ({error}); fetch the file again") from None
-    if len(content) < 4 or content[:2] != b"\0\0" or content[2] not in _TYPES or content[3] == 0:
-        raise SettingError(f"{path}: is not an IDX file, it starts with the bytes {content[:4].hex(' ')}")
-    dtype, n_dimensions = np.dtype(_TYPES[content[2]]), content[3]
+    if len(start) < 4 or start[:2] != b"\0\0" or start[2] not in _TYPES or start[3] == 0:
+        raise SettingError(f"{path}: is not an IDX file, it starts with the bytes {start[:4].hex(' ')}")
+    dtype, n_dimensions = np.dtype(_TYPES[start[2]]), start[3]
     header = 4 + 4 * n_dimensions
-    shape = [int.from_bytes(content[at : at + 4], "big") for at in range(4, header, 4)]
+    shape = tuple(int.from_bytes(start[at : at + 4], "big") for at in range(4, header, 4))
     expected = header + math.prod(shape) * dtype.itemsize
-    if len(content) != expected:
+    if size != expected:
         raise SettingError(
             f"{path}: its header announces {' × '.join(map(str, shape))} values, {expected} bytes in all, and it has "
-            f"{len(content)}; fetch the file again"
+            f"{size}; fetch the file again"
         )
-    return np.frombuffer(content, dtype, offset=header).reshape(shape)
+    if zipped:
+        return np.frombuffer(content, dtype, offset=header).reshape(shape)
+    return np.memmap(path, dtype, "r", header, shape) if expected > header else np.empty(shape, dtype)
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,12 @@
-"""A user's own examples: a text table, or arrays of numpy."""
+"""A user's own examples: a text table, or arrays of numpy in one file, or mapped from several."""
 
 from __future__ import annotations
 
+import tokenize
 import warnings
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,10 +91,13 @@ class TextTable:
 
 @dataclass(frozen=True)
 class ArrayFile:
-    """An ``.npz`` file of numpy's with inputs and labels, and perhaps a test set. It is read as a whole.
+    """Arrays of numpy's with inputs and labels, and perhaps a test set.
+
+    An ``.npz`` file is read as a whole. The files of a folder are mapped, and must not change meanwhile; a value that
+    is changed in them cannot be found, because they have no checksum.
 
     Args:
-        file: Path of the file.
+        file: Path of an ``.npz`` file, or of a folder with an ``.npy`` file for each array, as x.npy and y.npy.
         x: Name of the inputs (n, …).
         y: Name of the labels (n,), numbers or text.
         x_test: Name of the inputs of the test set; None: a share is taken for it.
@@ -107,27 +111,46 @@ class ArrayFile:
     y_test: str | None = None
 
     def read(self) -> Records:
-        arrays = self._arrays()
+        names, load = self._folder() if Path(self.file).is_dir() else self._archive()
         pairs = [("x", "y"), ("x_test", "y_test")]
         parts = []
         for keys in pairs[: 1 if self.x_test is None and self.y_test is None else 2]:
             found = []
             for key in keys:
                 name = getattr(self, key)
-                if name not in arrays:
-                    raise InvalidSettingError(f"data.source.{key}", name, f"{self.file} has {', '.join(arrays)}")
-                found.append(arrays[name])
+                if name not in names:
+                    raise InvalidSettingError(f"data.source.{key}", name, f"{self.file} has {', '.join(names)}")
+                found.append(load(name))
             x, labels = found
-            if x.ndim < 2 or not (np.issubdtype(x.dtype, np.number) or x.dtype == bool):
+            if x.ndim < 2 or x.dtype.kind not in "biuf":
                 raise SettingError(
                     f"{self.file}: {getattr(self, keys[0])} has shape {x.shape} and type {x.dtype}, not numbers (n, d)"
                 )
-            if labels.ndim != 1:
-                raise SettingError(f"{self.file}: {getattr(self, keys[1])} has shape {labels.shape}; labels are (n,)")
-            parts.append((x.astype(float) if x.dtype == bool else x, labels))
+            if labels.ndim != 1 or labels.dtype.kind not in "biufU":
+                raise SettingError(
+                    f"{self.file}: {getattr(self, keys[1])} has shape {labels.shape} and type {labels.dtype}, not "
+                    "labels (n,), numbers or text"
+                )
+            parts.append((x, labels))
         return make_records(parts, self.file)
 
-    def _arrays(self) -> dict[str, np.ndarray]:
+    def _folder(self) -> tuple[list[str], Callable[[str], np.ndarray]]:
+        """Names of the arrays, and how one is had."""
+        return sorted(path.stem for path in Path(self.file).glob("*.npy")), self._mapped
+
+    def _mapped(self, name: str) -> np.ndarray:
+        path = Path(self.file) / f"{name}.npy"
+        try:
+            array = np.lib.format.open_memmap(path, mode="r")
+            if array.offset + array.nbytes != (size := path.stat().st_size):
+                raise ValueError(f"its header announces {array.offset + array.nbytes} bytes, and it has {size}")
+        except (*_UNREADABLE, SyntaxError, tokenize.TokenError) as error:  # of its header, which is Python
+            told = " ".join(str(error).split())
+            raise SettingError(f"{path}: is damaged, or not an .npy file of numbers or text ({told})") from None
+        return array
+
+    def _archive(self) -> tuple[list[str], Callable[[str], np.ndarray]]:
+        """Names of the arrays, and how one is had."""
         path = Path(self.file)
         if not path.is_file():
             raise InvalidSettingError("data.source.file", self.file, "there is no such file")
@@ -136,9 +159,10 @@ class ArrayFile:
                 damaged = archive.testzip()  # numpy does not look at every checksum
             if damaged is not None:
                 raise zipfile.BadZipFile(f"bad checksum of {damaged}")
-            with np.load(path) as arrays:
-                return dict(arrays)
+            with np.load(path) as archive:
+                arrays = dict(archive)
         except _UNREADABLE as error:
             raise SettingError(
                 f"{self.file}: is damaged, or not an .npz file of arrays of numbers and text ({error})"
             ) from None
+        return list(arrays), arrays.__getitem__

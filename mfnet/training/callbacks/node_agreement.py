@@ -29,6 +29,9 @@ OUTSIDE, OUTSIDE_PRINCIPAL = "outside", "outside_principal"
 #: Measures of agreement, one a theory: R² of a, of w∥, and of their displacements taken together.
 R2_A, R2_W_PAR, R2_MOVED = "r2_a", "r2_w_par", "r2_moved"
 
+#: Rows of a part of the inputs.
+ROWS = 4096
+
 
 class NodeAgreement(Observer):
     """Adds to the history, for each theory that predicts nodes, the R² of a and w∥, and the shares of other motion.
@@ -129,6 +132,9 @@ class NodeAgreement(Observer):
 
 def leading_directions(x: Float[Tensor, "N d"], direction: Float[Tensor, " d"], n: int) -> Float[Tensor, "k d"]:
     """An orthonormal basis: ``direction``, then what ``n`` leading principal directions of ``x`` add to its span."""
-    centred = x - x.mean(dim=0)
-    principal = torch.linalg.eigh(centred.T @ centred).eigenvectors[:, -n:].flip(1)
+    mean, squares = x.mean(dim=0), x.new_zeros(x.shape[1], x.shape[1])
+    for part in x.split(ROWS):  # which may be more than memory holds
+        centred = part - mean
+        squares.addmm_(centred.T, centred)
+    principal = torch.linalg.eigh(squares).eigenvectors[:, -n:].flip(1)
     return torch.linalg.qr(torch.column_stack([direction, principal])).Q.T[: x.shape[1]]
