@@ -89,30 +89,29 @@ def velocity(
 
 @torch.no_grad()
 def forced_drive(
-    network: MeanFieldNetwork, x: Float[Tensor, "n d"], force: Float[Tensor, " n"], alpha: float, N: int
+    network: MeanFieldNetwork, x: Float[Tensor, "N d"], force: Float[Tensor, " N"], alpha: float
 ) -> Float[Tensor, "M d"]:
-    """The drive of every node under given forces.
+    """The drive of every node under given forces; examples without one cost nothing.
 
     Args:
         network: The network, homogeneous.
-        x: Inputs of the examples that have a force.
+        x: Inputs of all examples.
         force: Their signed forces φy.
         alpha: Scale α.
-        N: Number of all examples, with or without a force.
 
     Raises:
         ValueError: If the activation is not positively homogeneous.
     """
     _require_homogeneous(network)
-    return _scaled(network, *_sums(network, x, force), alpha, N)[1]
+    return _under_forces_alone(network, x, force, alpha)[1]
 
 
 @torch.no_grad()
 def forced_velocity(
-    network: MeanFieldNetwork, x: Float[Tensor, "n d"], force: Float[Tensor, " n"], alpha: float, N: int
+    network: MeanFieldNetwork, x: Float[Tensor, "N d"], force: Float[Tensor, " N"], alpha: float
 ) -> tuple[Float[Tensor, " M"], Float[Tensor, "M d"]]:
     """(ȧ, ẇ) under given forces, for any activation; the arguments of `forced_drive`."""
-    return _velocity(network, *_scaled(network, *_sums(network, x, force), alpha, N))
+    return _velocity(network, *_under_forces_alone(network, x, force, alpha))
 
 
 def _require_homogeneous(network: MeanFieldNetwork) -> None:
@@ -137,10 +136,8 @@ def _under_given_forces(
     """In one pass; examples without a force give their output alone."""
     N, output = len(force), torch.zeros_like(force)
     forced = force.nonzero().squeeze(1)
-    everyone = len(forced) == N
-    pushed = partial(_visit_pushed, network, batch, force, output, None if everyone else forced)
-    a, w = _over_tiles(network, len(forced), pushed)
-    if not everyone:
+    a, w = _over_tiles(network, len(forced), partial(_visit_pushed, network, batch, force, output, _group(forced, N)))
+    if len(forced) < N:
         idle = (force == 0.0).nonzero().squeeze(1)
         _over_tiles(network, len(idle), partial(_visit_idle, network, batch, output, idle))
     margins = network.processes.sum_nodes(output).div_(network.M).sub_(batch.f0).mul_(batch.y).mul_(alpha)
@@ -158,7 +155,7 @@ def _visit_pushed(
     sums: _Sums,
 ) -> None:
     """Adds the output and the effect of a tile of some examples, or of all."""
-    rows = tile if group is None else group[tile]  # a slice needs no copy of the inputs
+    rows = tile if group is None else group[tile]
     x = batch.x[rows]
     z = network.preactivations(nodes, x)
     s = network.activations(z)
@@ -181,9 +178,7 @@ def _under_present_forces(
     N = len(batch.y)
     if len(network.a) > TILE_NODES[network.a.device.type] or network.processes.divide == "nodes":
         margins = margins_of(network, batch, alpha)
-        force = loss.force(margins) * batch.y
-        forced = force.nonzero().squeeze(1)
-        return *_scaled(network, *_sums(network, batch.x[forced], force[forced]), alpha, N), margins
+        return *_under_forces_alone(network, batch.x, loss.force(margins) * batch.y, alpha), margins
     margins = torch.empty_like(batch.y)
     a, w = _over_tiles(network, N, partial(_visit_present, network, batch, loss, alpha, margins))
     return *_scaled(network, a, w, alpha, N), margins
@@ -211,6 +206,32 @@ def _visit_present(
         _add(network, nodes, x, force, sums, z, s)
 
 
+def _under_forces_alone(network: MeanFieldNetwork, x: Tensor, force: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
+    """The scaled sums, from the examples that have a force."""
+    N, forced = len(force), force.nonzero().squeeze(1)
+    sums = _over_tiles(network, len(forced), partial(_visit_forced, network, x, force, _group(forced, N)))
+    return _scaled(network, *sums, alpha, N)
+
+
+def _visit_forced(
+    network: MeanFieldNetwork,
+    x: Tensor,
+    force: Tensor,
+    group: Tensor | None,
+    nodes: NodeTile,
+    tile: slice,
+    sums: _Sums,
+) -> None:
+    """Adds the effect of a tile of some examples, or of all."""
+    rows = tile if group is None else group[tile]
+    _add(network, nodes, x[rows], force[rows], sums)
+
+
+def _group(rows: Tensor, N: int) -> Tensor | None:
+    """Some of N rows; None for all, which a slice takes without a copy of their inputs."""
+    return None if len(rows) == N else rows
+
+
 class _Sums(NamedTuple):
     """Σ φyσ(z_i) (zero for homogeneous activations, which need it not) and Σ φyσ′(z_i)x over some rows."""
 
@@ -220,11 +241,6 @@ class _Sums(NamedTuple):
 
 #: Adds what a tile of rows does to some nodes.
 Visitor = Callable[[NodeTile, slice, _Sums], None]
-
-
-def _sums(network: MeanFieldNetwork, x: Tensor, force: Tensor) -> _Sums:
-    """The sums over the given rows."""
-    return _over_tiles(network, len(x), lambda nodes, rows, sums: _add(network, nodes, x[rows], force[rows], sums))
 
 
 def _over_tiles(network: MeanFieldNetwork, n_rows: int, visit: Visitor) -> _Sums:

@@ -32,10 +32,9 @@ class BinaryTask(ObservedData):
     and mapped from it (`mfnet.data.mapped`); its values are the same. Sources that map their own files
     (`mfnet.data.sources`) are then never in memory as a whole.
 
-    What follows a mapped set in bounded memory: minibatches, fixed and adaptive steps up to M = 1024, every
-    observation, and theories that see projections alone. Above 1024 nodes the inputs of examples that have a force are
-    copied at each step; flow=averaged copies those near the margin, and all where the run is in float64; closures, the
-    kernel flow, baselines, and replicas copy the whole set.
+    What follows a mapped set in bounded memory: minibatches, fixed and adaptive steps, every observation, and theories
+    that see projections alone. flow=averaged copies the inputs of examples near the margin, and all where the run is in
+    float64; closures, the kernel flow, baselines, and replicas copy the whole set.
 
     Args:
         source: Where examples come from.

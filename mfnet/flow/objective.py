@@ -58,20 +58,15 @@ class Objective:
 
     def forced_drive(self, force: Float[Tensor, " N"]) -> Float[Tensor, "M d"]:
         """The drive of every node under the forces φ given for each example of a fixed training set."""
-        return forced_drive(self.network, *self._forced_rows(force), self.alpha, len(force))
+        self.work += 2.0 * self._forced_share(force)
+        batch = self.source(0)
+        return forced_drive(self.network, batch.x, force * batch.y, self.alpha)
 
     def forced_velocity(self, force: Float[Tensor, " N"]) -> tuple[Float[Tensor, " M"], Float[Tensor, "M d"]]:
         """The velocity of every node under the forces φ given for each example of a fixed training set."""
-        return forced_velocity(self.network, *self._forced_rows(force), self.alpha, len(force))
-
-    def _forced_rows(self, force: Float[Tensor, " N"]) -> tuple[Float[Tensor, "n d"], Float[Tensor, " n"]]:
-        """Inputs and signed forces of the examples that have one."""
+        self.work += 2.0 * self._forced_share(force)
         batch = self.source(0)
-        rows = force.nonzero().squeeze(1)
-        self.work += 2.0 * len(rows) / max(len(force), 1)
-        if len(rows) == len(force):
-            return batch.x, force * batch.y
-        return batch.x[rows], force[rows] * batch.y[rows]
+        return forced_velocity(self.network, batch.x, force * batch.y, self.alpha)
 
     def loss(self, batch: Batch) -> tuple[Float[Tensor, ""], Float[Tensor, " N"]]:
         """L on ``batch``, differentiable, and the margins it was computed from."""
