@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -93,8 +92,19 @@ def _names(classes: Sequence[str | int] | None) -> Names | None:
     return None if classes is None else tuple(map(str, classes))
 
 
-@lru_cache(maxsize=1)  # sizes, theory and training ask for the same task
+#: The latest task, for which sizes, theory and training ask one after the other, the latter two by its N.
+_latest: dict[_Recipe, tuple[Task, dict[str, np.ndarray]]] = {}
+
+
 def _drawn(recipe: _Recipe) -> tuple[Task, dict[str, np.ndarray]]:
+    if recipe not in _latest:
+        _latest.clear()  # before the next is drawn: there may be no room for both
+        drawn = _draw(recipe)
+        _latest[recipe] = _latest[recipe._replace(n_train=len(drawn[0].train.y))] = drawn
+    return _latest[recipe]
+
+
+def _draw(recipe: _Recipe) -> tuple[Task, dict[str, np.ndarray]]:
     records = recipe.source.read()
     groups = choose_classes(records, recipe.positive, recipe.negative)
     train, test = _divide(records, np.flatnonzero(np.isin(records.classes, [*groups[0], *groups[1]])), recipe)
