@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import signal
+from functools import partial
 
 import pytest
 import torch
+from support.command import call
+from support.type_checks import unchecked
 
 
 def pytest_configure():
@@ -21,3 +24,19 @@ def _global_state_is_untouched():
     yield
     assert torch.equal(torch.get_rng_state(), random_state)
     assert torch.get_default_dtype() is dtype
+
+
+@pytest.fixture(autouse=True)
+def _types_are_checked_unless_marked(request):
+    """Types and shapes are checked in every test but those that are marked ``unchecked``."""
+    if request.node.get_closest_marker("unchecked") is None:
+        yield
+    else:
+        with unchecked():
+            yield
+
+
+@pytest.fixture
+def command(tmp_path):
+    """The command ``mfnet`` in a directory of the test's own."""
+    return partial(call, cwd=tmp_path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from problems import ROUNDING, make_problem
+from support.problems import ROUNDING, make_problem
 
 import mfnet.network
 from mfnet.activations import ACTIVATIONS

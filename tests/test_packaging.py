@@ -9,15 +9,13 @@ import tomllib
 import zipfile
 from pathlib import Path
 
+from support.processes import cold
+
 ROOT = Path(__file__).parents[1]
 
 
 def predict(cwd, **environment):
-    command = [sys.executable, "-m", "mfnet", "predict", "experiment=lazy", "hydra.run.dir=p"]
-    done = subprocess.run(
-        command, cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    cold("predict", "experiment=lazy", "hydra.run.dir=p", cwd=cwd, environment=environment).well()
     assert (cwd / "p" / "history.csv").exists()
 
 

@@ -1,20 +1,16 @@
-"""The tangent kernel of a network against autograd and the theory's own, and its log in a run."""
+"""The tangent kernel of a network against autograd and the theory's own."""
 
 from __future__ import annotations
 
-import csv
 import math
-import subprocess
-import sys
 
 import lightning
 import numpy as np
 import pytest
 import torch
-from problems import ROUNDING, make_problem
+from support.problems import ROUNDING, make_problem
 
 from mfnet.activations import ACTIVATIONS
-from mfnet.data import SphericalData
 from mfnet.flow import Averaged
 from mfnet.losses import margin_loss
 from mfnet.network import MeanFieldNetwork
@@ -80,37 +76,6 @@ def test_motion_of_a_kernel():
     assert kernel_motion(3.0 * kernel, kernel) == pytest.approx((2.0, 1.0), abs=1e-12)
     across = torch.diag(torch.tensor([1.0, -1.0], dtype=torch.float64))
     assert kernel_motion(across, torch.eye(2, dtype=torch.float64)) == pytest.approx((math.sqrt(2.0), 0.0), abs=1e-12)
-
-
-def mfnet(*arguments, cwd):
-    done = subprocess.run(
-        [sys.executable, "-m", "mfnet", *arguments], cwd=cwd, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    with (cwd / "r" / "history.csv").open() as file:
-        return list(csv.DictReader(file))
-
-
-LOG = "+callbacks.kernel_log={_target_: mfnet.training.KernelLog, n: 150}"
-
-
-def test_a_run_logs_its_kernel_and_goes_on(tmp_path):
-    """Both series are in the history, also behind a resume, where K₀ comes from the checkpoint's initial nodes."""
-    settings = ["M=40", "N=400", "d=20", "data.n_test=400", "trainer.accelerator=cpu", "hydra.run.dir=r"]
-    before = mfnet("train", *settings, "schedule.t_max=2", LOG, cwd=tmp_path)
-    assert float(before[0]["kernel_change_network"]) == 0.0
-    assert float(before[0]["kernel_alignment_network"]) == pytest.approx(1.0, abs=1e-12)
-    rows = mfnet("train", "ckpt=r/checkpoints/last.ckpt", "schedule.t_max=4", cwd=tmp_path)
-    assert rows[: len(before)] == before
-    assert list((tmp_path / "r" / "tensorboard").rglob("events*"))
-    saved = torch.load(tmp_path / "r" / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
-    network = MeanFieldNetwork(40, 20, generator=generator(0, "network"))
-    network.load_state_dict({name.removeprefix("network."): v for name, v in saved.items() if "network" in name})
-    x = SphericalData(400, 400, 20, 0, np.array([0.0, 1.0])).draw().train.x[:150].float()
-    change, alignment = kernel_motion(tangent_kernel(network, x), tangent_kernel(network, x, initial=True))
-    assert float(rows[-1]["kernel_change_network"]) == pytest.approx(change, rel=1e-9)
-    assert float(rows[-1]["kernel_alignment_network"]) == pytest.approx(alignment, rel=1e-9)
-    assert 0.01 < change < 1.0
 
 
 def test_what_it_cannot_do_is_said():

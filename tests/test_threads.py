@@ -6,7 +6,7 @@ import threading
 
 import pytest
 import torch
-from problems import ROUNDING, make_problem
+from support.problems import ROUNDING, make_problem
 
 import mfnet.network
 from mfnet.drive import drive, velocity

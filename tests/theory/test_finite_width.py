@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from plain_networks import VALUE, simulate
+from support.plain_networks import VALUE, simulate
 
 from mfnet.theory import FiniteWidth, MeanField
 from mfnet.theory.activations import ACTIVATIONS

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from plain_networks import VALUE, simulate
+from support.plain_networks import VALUE, simulate
 
 from mfnet.theory import Draw, MeanField, RealisedWidth
 from mfnet.theory.activations import ACTIVATIONS

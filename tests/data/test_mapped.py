@@ -14,8 +14,8 @@ import pytest
 import torch
 from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
+from support.command import NO_EVENTS
 
-from mfnet.cli import main
 from mfnet.data import Examples
 from mfnet.data.binary import BinaryTask
 from mfnet.data.mapped import in_file, is_mapped
@@ -190,6 +190,7 @@ for memory in (20e6 / 2**30, 2.0):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="RssAnon is read from /proc")
 def test_anonymous_memory_is_bounded(tmp_path):
     """40000 × 1000 inputs, 320 MB in float64: they stay below 120 MB under a budget of 20 MB, and are seen without."""
@@ -210,11 +211,8 @@ def test_anonymous_memory_is_bounded(tmp_path):
 
 
 @pytest.mark.parametrize("flow", ["euler", "averaged", "sgd"])
-def test_a_run_on_mapped_data_is_that_in_memory(flow, tmp_path, monkeypatch):
+def test_a_run_on_mapped_data_is_that_in_memory(flow, command, tmp_path, monkeypatch):
     """And goes on with another budget: it is the same run."""
-    monkeypatch.setattr("mfnet.training.callbacks.run_files.draw_figures", lambda directory: [])
-    monkeypatch.setattr("sys.argv", ["mfnet"])
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("mfnet.data.sources.records.PART", 200)
     monkeypatch.setattr("mfnet.data.mapped.PART", 200)
     files, make = [], tempfile.TemporaryFile
@@ -222,12 +220,12 @@ def test_a_run_on_mapped_data_is_that_in_memory(flow, tmp_path, monkeypatch):
     records = Correlated().read()
     source = folder(tmp_path, x=records.rows(np.arange(500)), y=records.classes)
     settings = ["data=npz", f"data.source.file={source.file}", f"flow={flow}", "M=30", "overlay=[node_agreement]"]
-    settings += ["schedule=listed", "trainer.tensorboard=false", *(["flow.dt=0.05"] if flow != "averaged" else [])]
-    assert main(["train", *settings, "schedule.times=[1,2,4]", "hydra.run.dir=memory"]) == 0
+    settings += ["schedule=listed", *NO_EVENTS, *(["flow.dt=0.05"] if flow != "averaged" else [])]
+    command("train", *settings, "schedule.times=[1,2,4]", "hydra.run.dir=memory").well()
     assert files == []
-    assert main(["train", *settings, "schedule.times=[1,2]", "hydra.run.dir=mapped"]) == 0
+    command("train", *settings, "schedule.times=[1,2]", "hydra.run.dir=mapped").well()
     goes_on = ["ckpt=mapped/checkpoints/last.ckpt", "schedule.times=[1,2,4]", f"data.memory={SMALL}"]
-    assert main(["train", *goes_on]) == 0
+    command("train", *goes_on).well()
     assert len(files) == 4  # training and test set, each in two types
     memory, mapped = (RunDirectory(tmp_path / name) for name in ("memory", "mapped"))
     one, other = memory.read_history(), mapped.read_history()

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import json
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import torch
+from support.command import NO_EVENTS, assert_same_files, call, columns, summary
 
 from mfnet.checkpoint import read_checkpoint
 from mfnet.data import ReplicatedData, SphericalData
@@ -34,29 +30,11 @@ R = 3
 SERIES = ("gamma", "unsatisfied", "loss", "train_error", "test_error", "mean_force", "sliding")
 
 
-def mfnet(*arguments, cwd):
-    done = subprocess.run(
-        [sys.executable, "-m", "mfnet", *arguments], cwd=cwd, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def columns(directory):
-    with (directory / "history.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    return {name: np.array([float(row[name]) for row in rows]) for name in rows[0]}
-
-
-def summary(directory):
-    return json.loads((directory / "summary.json").read_text())
-
-
 @pytest.fixture(scope="module")
 def ensemble(tmp_path_factory):
     """An ensemble to its end, and what it printed."""
     cwd = tmp_path_factory.mktemp("ensemble")
-    printed = mfnet("train", *SETTINGS, f"replicas={R}", "hydra.run.dir=e", cwd=cwd)
+    printed = call("train", *SETTINGS, f"replicas={R}", "hydra.run.dir=e", cwd=cwd, figures=True).well().out
     return cwd / "e", printed
 
 
@@ -64,8 +42,8 @@ def ensemble(tmp_path_factory):
 def singles(tmp_path_factory):
     """Runs with the seeds of its replicas, one after the other."""
     cwd = tmp_path_factory.mktemp("singles")
-    settings = [*SETTINGS[:-1], "trainer.tensorboard=false", "hydra.sweep.dir=s", "hydra.sweep.subdir=${seed}"]
-    mfnet("train", "-m", *settings, "seed=5,6,7", cwd=cwd)
+    settings = [*SETTINGS[:-1], *NO_EVENTS, "hydra.sweep.dir=s", "hydra.sweep.subdir=${seed}"]
+    call("train", "-m", *settings, "seed=5,6,7", cwd=cwd).well()
     return [cwd / "s" / str(seed) for seed in (5, 6, 7)]
 
 
@@ -149,6 +127,7 @@ def train(path, times, checkpoint=None):
     return module
 
 
+@pytest.mark.unchecked
 def test_an_ensemble_that_is_cut_goes_on_to_the_same_files(tmp_path):
     """Cut where some replicas have ended and others have not."""
     times = np.concatenate([[0.0], np.geomspace(1.0, 100.0, 30)])
@@ -159,34 +138,6 @@ def test_an_ensemble_that_is_cut_goes_on_to_the_same_files(tmp_path):
     train(tmp_path / "cut", times[:cut])
     checkpoint = read_checkpoint(tmp_path / "cut" / "checkpoints" / "last.ckpt")
     train(tmp_path / "cut", checkpoint.extend(times), checkpoint)
-    assert (tmp_path / "cut" / "history.csv").read_bytes() == (tmp_path / "whole" / "history.csv").read_bytes()
-    for name in ("nodes.npz", "examples.npz", "replicas.npz"):
-        ours, theirs = (np.load(tmp_path / run / name) for run in ("cut", "whole"))
-        assert all(np.array_equal(ours[key], theirs[key]) for key in theirs)
+    assert_same_files(tmp_path / "cut", tmp_path / "whole", ["nodes.npz", "examples.npz", "replicas.npz"])
     for key in ("steps", "drive_evaluations", "stop_reason", "stop_reasons", "t_ends", "final"):
         assert summary(tmp_path / "cut")[key] == summary(tmp_path / "whole")[key]
-
-
-MISTAKES = [
-    (["replicas=0"], "replicas=0"),
-    (["replicas=2", "flow=sgd"], "flow=averaged"),
-    (["replicas=2", "flow=heun"], "flow=averaged"),
-    (["replicas=2", "trainer.devices=2"], "trainer.devices"),
-    (["replicas=2", "trainer.precision=bf16"], "trainer.precision"),
-    (["replicas=2", "overlay=[laziness]"], "speaks of one run"),
-    (["replicas=2", "theory=kernel_closure"], "speaks of one run"),
-    (["replicas=2", "overlay=[realised_width]"], "speaks of one run"),
-    (["replicas=1000000"], "GiB"),
-]
-
-
-@pytest.mark.parametrize(("arguments", "expected"), MISTAKES, ids=[" ".join(a) for a, _ in MISTAKES])
-def test_what_an_ensemble_cannot_do_costs_one_line(arguments, expected, tmp_path, monkeypatch, capsys):
-    from mfnet.cli import main
-
-    monkeypatch.chdir(tmp_path)
-    assert main(["train", *arguments]) == 2
-    printed = capsys.readouterr()
-    assert expected in printed.err
-    assert printed.err.count("\n") == 1
-    assert not list(tmp_path.iterdir())

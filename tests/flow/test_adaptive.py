@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from problems import make_problem
+from support.problems import make_problem
 
 from mfnet.drive import Batch, margins_of
 from mfnet.flow import AdaptiveRotation, Averaged, Heun, Objective, Rotation, StoppingRules, StopReason

@@ -1,4 +1,4 @@
-"""What one process of a divided run computes; `test_processes` starts several and compares them with one."""
+"""What one process of a divided run computes; `tests/test_processes.py` starts two and compares them with one."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Literal
 
 import torch
 import torch.distributed as dist
-from problems import make_problem
 
 from mfnet.flow import AdaptiveRotation, Averaged, Euler, Flow, Heun, Objective, Rotation
 from mfnet.losses import margin_loss
 from mfnet.processes import ALONE, Processes
+from support.problems import make_problem
 
 #: Flow, activation, loss, α and final time of each run; sizes are odd, so that no share is like another.
 RUNS: dict[str, tuple[Callable[[Objective], Flow], str, str, float, float]] = {

@@ -6,7 +6,7 @@ import copy
 
 import pytest
 import torch
-from problems import make_problem
+from support.problems import make_problem
 
 from mfnet.data import flip_labels
 from mfnet.drive import Batch

@@ -3,30 +3,20 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
 from pathlib import Path
 
 import matplotlib.image
 import numpy as np
 import pandas as pd
 import pytest
-import torch
-from made_runs import composed, jobs, model, moved_nodes, write
+from support.finished_runs import composed, jobs, model, moved_nodes, write
 
-from mfnet.cli.reproduce import reproduce
 from mfnet.collection import Points, collect, onsets, spread, until_first_end
-from mfnet.data import label, sample_inputs
-from mfnet.drive import Batch
 from mfnet.figures.experiments import EXPERIMENTS, crossover, fig2, mislabeled, universality
-from mfnet.flow import Euler, Objective
-from mfnet.losses import margin_loss
-from mfnet.network import MeanFieldNetwork
-from mfnet.seeding import generator
 from mfnet.theory import MeanField, Onset
 from mfnet.validation import validate
 
-SMALL = sorted(path.stem for path in (Path(__file__).parents[1] / "conf" / "experiment" / "small").glob("*.yaml"))
+SMALL = sorted(path.stem for path in (Path(__file__).parents[2] / "conf" / "experiment" / "small").glob("*.yaml"))
 
 
 # ---------------------------------------------------------------- settings
@@ -53,36 +43,6 @@ def test_a_small_experiment_keeps_what_it_does_not_change():
     assert small == large  # it has a smaller sweep
     nodes = composed("small/fig2")[0]["callbacks"]["node_log"]["n"]
     assert nodes == composed("small/fig2")[0]["M"]
-
-
-# ---------------------------------------------------------------- 1/√M scaling
-
-
-def test_a_network_in_root_scaling_is_one_in_mean_field_scaling_at_another_alpha():
-    """Plain gradient descent by autograd on f' = Σ aσ(z)/√M at α, and the flow at α√M, step by step to rounding."""
-    M, d, N, alpha, dt, n_steps = 50, 8, 60, 0.4, 0.5, 80
-    network = MeanFieldNetwork(M, d, generator=generator(3, "network"), dtype=torch.float64)
-    x = sample_inputs(N, d, "normal", generator(3, "train"))
-    y = label(x, torch.eye(d, dtype=torch.float64)[0])
-    a, w = (torch.tensor(p.numpy(), requires_grad=True) for p in (network.a0, network.w0))
-
-    def root_output(a, w):
-        return torch.relu(x @ w.T / math.sqrt(d)) @ a / math.sqrt(M)
-
-    start = root_output(a, w).detach()
-    batch = Batch(x, y, network.output(x, initial=True))
-    objective = Objective(network, margin_loss("hinge"), alpha * math.sqrt(M), lambda _: batch, fixed=True)
-    Euler(objective, dt).step(until=n_steps * dt)
-    for _ in range(n_steps):
-        margins = alpha * y * (root_output(a, w) - start)
-        loss = torch.relu(1.0 - margins).mean() / alpha**2
-        with torch.no_grad():
-            for parameter, gradient in zip((a, w), torch.autograd.grad(loss, (a, w)), strict=True):
-                parameter -= dt * gradient
-    satisfied = float((margins > 1.0).double().mean())
-    assert 0.3 < satisfied < 0.9
-    torch.testing.assert_close(network.a.detach(), a.detach(), rtol=1e-10, atol=1e-12)
-    torch.testing.assert_close(network.w.detach(), w.detach(), rtol=1e-10, atol=1e-12)
 
 
 # ---------------------------------------------------------------- what figures compute
@@ -231,38 +191,3 @@ def test_runs_on_their_clocks_do_not_deviate_from_universality(tmp_path):
     assert found["gamma"] == pytest.approx(0.1 / math.sqrt(5.0), rel=1e-6)
     assert found["unsatisfied"] == pytest.approx(math.sqrt(np.mean(off**2) / 5.0), rel=1e-5)
     drawn("universality", tmp_path / "sweep", tmp_path)
-
-
-# ---------------------------------------------------------------- the command
-
-
-@pytest.mark.parametrize("name", EXPERIMENTS)
-def test_an_experiment_is_reproduced_in_small(name, tmp_path):
-    """All of its runs come to their end, and its figure is drawn; asked for again, nothing is run."""
-    command = [sys.executable, "-m", "mfnet", "reproduce", name, "small=true"]
-    for _ in range(2):
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
-    sweep = tmp_path / "outputs" / "reproduced" / "small" / name
-    n_runs = len(jobs(f"small/{name}"))
-    assert f"{n_runs} complete" in done.stdout
-    assert len(list(sweep.glob("*/summary.json"))) == n_runs
-    assert (sweep / f"{name}.png").stat().st_size > 20_000
-
-
-@pytest.mark.parametrize(
-    ("arguments", "expected"),
-    [
-        (["fgi1"], "did you mean fig1"),
-        (["fig1", "small=yes"], "small=yes"),
-        (["fig1", "alhpa=1"], "did you mean alpha"),
-        (["all", "N=0"], "N=0"),
-    ],
-)
-def test_a_mistake_in_what_is_reproduced_costs_one_line(arguments, expected, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    assert reproduce(arguments) == 2
-    printed = capsys.readouterr()
-    assert expected in printed.err
-    assert printed.err.count("\n") == 1
-    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,78 @@
+"""Runs that are killed, interrupted or ended, and go on."""
+
+from __future__ import annotations
+
+import signal
+
+import numpy as np
+import pytest
+from support.command import NO_EVENTS, SMALL, assert_same_files, rows, summary
+from support.processes import Started, started
+
+from mfnet.run_directory import RunDirectory, RunState
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "flow",
+    [
+        ["flow=averaged", "flow.rtol=0.001", "schedule.per_decade=64"],
+        ["flow=rotation", "flow.dt=0.02"],
+        ["flow=adam", "flow.dt=0.02", "flow.optimizer.lr=0.001"],
+    ],
+)
+def test_a_killed_run_goes_on_to_the_same_history(flow, command, tmp_path):
+    """SIGKILL in the middle, then ckpt=…: history, nodes and examples are those of a run that was left alone."""
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    settings = ["M=100", "N=1000", "d=50", "data.n_test=500", "schedule.t_max=60", *NO_EVENTS, *flow]
+    command("train", *settings, "hydra.run.dir=whole").well()
+    run, n_rows = Started("train", *settings, "hydra.run.dir=cut", cwd=tmp_path), len(rows(whole))
+    run.wait_for(lambda: (cut / "history.csv").exists() and len(rows(cut)) > 0.7 * n_rows)
+    run.send(signal.SIGKILL)
+    assert run.end().status == -signal.SIGKILL
+    assert len(rows(cut)) < n_rows
+    assert not (cut / "summary.json").exists()
+    started("train", "ckpt=cut/checkpoints/last.ckpt", cwd=tmp_path).well()
+    assert_same_files(cut, whole)
+    assert summary(cut)["steps"] == summary(whole)["steps"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_an_interrupted_run_says_how_to_go_on(number, command, tmp_path):
+    settings = ["M=100", "N=2000", "d=50", "data.n_test=500", "schedule.t_max=1e4", "flow=rotation", "flow.dt=0.01"]
+    first = Started("train", *settings, *NO_EVENTS, "hydra.run.dir=r", cwd=tmp_path)
+    run = RunDirectory(tmp_path / "r")
+    first.wait_for(lambda: run.checkpoint.exists() and len(rows(run.path)) > 10)
+    second = command("train", "ckpt=r/checkpoints/last.ckpt")
+    assert second.status == 2
+    assert "another process is at work on this run" in second.err
+    first.send(number)
+    ended = first.end()
+    assert ended.status == 130
+    assert "mfnet train ckpt=r/checkpoints/last.ckpt" in ended.err
+    assert "Traceback" not in ended.err
+    end, seen = run.read_summary(), run.read_history()
+    assert end["stop_reason"] == "interrupted"
+    assert end["t_end"] == seen["t"][-1] < 1e4
+    assert run.state() is RunState.CUT_OFF
+    command("train", "ckpt=r/checkpoints/last.ckpt", f"schedule.t_max={1.1 * end['t_end']}").well()
+    assert run.read_summary()["stop_reason"] == "t_max"
+    assert run.state() is RunState.COMPLETE
+    assert np.array_equal(run.read_history()["test_error_network"][: len(seen["t"])], seen["test_error_network"])
+
+
+def test_an_ended_run_goes_on_only_if_it_is_extended(command, tmp_path):
+    command("train", *SMALL, *NO_EVENTS, "schedule.t_max=2", "hydra.run.dir=r").well()
+    again = command("train", "ckpt=r/checkpoints/last.ckpt")
+    assert again.status == 2
+    assert "raise schedule.t_max" in again.err
+    other = command("train", "ckpt=r/checkpoints/last.ckpt", "alpha=2")
+    assert other.status == 2
+    assert "alpha=2" in other.err
+    before = rows(tmp_path / "r")
+    command("train", "ckpt=r/checkpoints/last.ckpt", "schedule.t_max=4").well()
+    after = rows(tmp_path / "r")
+    assert after[: len(before)] == before
+    assert after[-1]["t"] == 4.0
+    assert summary(tmp_path / "r")["stop_reason"] == "t_max"

@@ -1,0 +1,161 @@
+"""Mistakes in what is typed: each costs one line and leaves nothing."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from support.command import call
+
+import mfnet.cli
+
+SETTINGS = [
+    (["alpha=-1"], "alpha=-1"),
+    (["alpha=inf"], "alpha=inf"),
+    (["alpha=abc"], "alpha=abc"),
+    (["alhpa=1"], "did you mean alpha"),
+    (["+foo=1"], "foo=1"),
+    (["+flow.foo=1"], "flow.foo=1"),
+    (["d=1"], "d=1"),
+    (["M=0"], "M=0"),
+    (["M=1.5"], "M=1.5"),
+    (["N=0"], "N=0"),
+    (["h=0"], "h=0"),
+    (["data.flip=0.5"], "data.flip=0.5"),
+    (["schedule.t_max=0"], "schedule.t_max=0"),
+    (["schedule=listed", "schedule.times=[0]"], "not all 0"),
+    (["data=nope"], "must be one of binary, breast_cancer, "),
+    (["data=radial", "data.radius.name=norm"], "data.radius"),
+    (["network.activation=gelu", "flow=rotation"], "use flow=averaged"),
+    (["network.activation=gelu", "flow=adaptive_rotation"], "use flow=averaged"),
+    (["flow.rtol=0"], "flow.rtol=0"),
+    (["network.a_std=0"], "network.a_std=0"),
+    (["data=elongated", "data.stretch=-1"], "data.stretch=-1"),
+    (["theory=linear_closure", "theory.resolution=0"], "resolution=0"),
+    (["theory=kernel_flow", "theory.rtol=-1"], "rtol=-1"),
+    (["overlay=[laziness]", "network.activation=gelu"], "homogeneous activation"),
+    (["overlay=[nope]"], "must be one of"),
+    (["overlay=[kernel_closure]", "trainer.devices=2", "trainer.divide=nodes"], "trainer.divide=rows"),
+    (["overlay=[laziness]", "trainer.devices=2", "trainer.divide=nodes"], "trainer.divide=rows"),
+    (["overlay=[baselines]", "replicas=2"], "use replicas=1"),
+    (["flow.dt=1"], "flow.dt"),
+    (["stop.satisfied=1.5"], "stop.satisfied=1.5"),
+    (["stop.test_error_rise=0.5"], "stop.test_error_rise=0.5"),
+    (["flow._target_=no.such.Flow"], "no.such.Flow"),
+    (["trainer.precision=half"], "trainer.precision=half"),
+    (["N=1000000000", "d=10000"], "GiB"),
+    (["hydra.run.dir=taken"], "hydra.run.dir=taken"),
+    (["ckpt=missing.ckpt"], "ckpt=missing.ckpt"),
+    (["ckpt=taken/foreign.ckpt"], "ckpt=taken/foreign.ckpt"),
+    (["alpha=1,2"], "--multirun"),
+    (["-m", "alpha=1,-1"], "alpha=-1"),
+    (["-m", "alpha=1,2", "hydra.sweep.dir=taken/foreign.ckpt"], "is a file"),
+    (["-m", "alpha=1,1.0"], "ask for it once"),
+    (["-m", "alpha=range(0)"], "the sweep is empty"),
+    (["-m", "alhpa=1,2"], "did you mean alpha"),
+    (["-m", "alpha=1,2", "ckpt=taken/foreign.ckpt"], "leave out ckpt"),
+]
+
+REAL_DATA = [
+    (["data=digits", "d=20"], "d=20: these data have d=64"),
+    (["data=digits", "N=5000"], "N=5000: scikit-learn's digits leaves 267"),
+    (["data=digits", "data.positive=3"], "data.positive=3: must be a list"),
+    (["data=digits", "data.positive=[11]"], "data.positive=[11]"),
+    (["data=digits", "data.negative=null", "data.positive=null"], "say which are +1"),
+    (["data=digits", "data.test_share=1"], "data.test_share=1"),
+    (["data=digits", "data.preparation.scale=unit"], "column 'pixel_0_0' is constant"),
+    (["data=digits", "data.preparation.scale=half"], "must be one of global, unit, none"),
+    (["data=digits", "data.preparation.components=64"], "has rank"),
+    (["data=digits", "+data.preparation.foo=1"], "data.preparation.foo=1"),
+    (["data=digits", "data.source.name=iris"], "data.source.name=iris"),
+    (["data=binary"], "data.source=None: must name a source"),
+    (["data=idx"], "data.source.folder=None"),
+    (["data=idx", "data.source.folder=nope"], "data.source.folder=nope: there is no such folder"),
+    (["data=csv", "data.source.file=nope.csv", "data.source.label=y"], "data.source.file=nope.csv"),
+    (["data=csv", "data.source.file=nope.csv"], "data.source.label=None"),
+    (["data=npz", "data.source.file=nope.npz"], "data.source.file=nope.npz"),
+    (["data=normal", "N=null"], "N=null: these data are drawn"),
+    (["data=normal", "d=null"], "d=null: these data are drawn"),
+    (["data=mixture", "data.separation=-1"], "data.separation=-1"),
+    (["-m", "data=digits", "data.positive=[3],[11]"], "data.positive=[11]"),
+    (["data=digits", "trainer.devices=2", "trainer.divide=nodes"], "trainer.divide=rows"),
+    (
+        ["overlay=[node_agreement]", "trainer.devices=2", "trainer.divide=nodes"],
+        "callbacks.node_agreement=NodeAgreement",
+    ),
+    (["overlay=[node_agreement]", "callbacks.node_agreement.r2=1"], "callbacks.node_agreement.r2=1"),
+    (["overlay=[baselines]", "callbacks.baselines.n_kernel=0"], "callbacks.baselines.n_kernel=0"),
+]
+
+REPLICAS = [
+    (["replicas=0"], "replicas=0"),
+    (["replicas=2", "flow=sgd"], "flow=averaged"),
+    (["replicas=2", "flow=heun"], "flow=averaged"),
+    (["replicas=2", "trainer.devices=2"], "trainer.devices"),
+    (["replicas=2", "trainer.precision=bf16"], "trainer.precision"),
+    (["replicas=2", "overlay=[laziness]"], "speaks of one run"),
+    (["replicas=2", "theory=kernel_closure"], "speaks of one run"),
+    (["replicas=2", "overlay=[realised_width]"], "speaks of one run"),
+    (["replicas=1000000"], "GiB"),
+]
+
+PROCESSES = [
+    (["trainer.devices=0"], "trainer.devices=0"),
+    (["trainer.devices=2.5"], "trainer.devices=2.5"),
+    (["trainer.devices=2", "trainer.divide=both"], "must be one of rows, nodes"),
+    (["trainer.devices=2", "flow=sgd"], "trainer.devices=2"),
+    (["trainer.nodes=2"], "torchrun"),
+    (["trainer.devices=5", "trainer.divide=nodes", "M=4"], "M=4"),
+    (["trainer.devices=5", "N=4"], "N=4"),
+    (["-m", "trainer.devices=1,2", "trainer.accelerator=cpu"], "leave out -m"),
+]
+
+MISTAKES = [*SETTINGS, *REAL_DATA, *REPLICAS, *PROCESSES]
+
+
+@pytest.fixture
+def here(tmp_path):
+    """A directory with a file that is no checkpoint, in another one."""
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "foreign.ckpt").write_bytes(b"not a checkpoint")
+    return tmp_path
+
+
+@pytest.mark.parametrize(("arguments", "expected"), MISTAKES, ids=[" ".join(a) for a, _ in MISTAKES])
+def test_a_mistake_costs_one_line_and_nothing_else(arguments, expected, here):
+    ended = call("train", *arguments, cwd=here)
+    assert ended.status == 2
+    assert expected in ended.err
+    assert ended.err.count("\n") == 1
+    assert ended.out == ""
+    assert [path.name for path in here.rglob("*")] == ["taken", "foreign.ckpt"]
+
+
+def test_a_gpu_that_is_not_there_is_named(command, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    ended = command("train", "trainer.accelerator=gpu")
+    assert ended.status == 2
+    assert "trainer.accelerator=gpu" in ended.err
+
+
+def test_more_gpus_than_there_are(command, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    ended = command("train", "trainer.devices=2")
+    assert ended.status == 2
+    assert "trainer.devices=2: torch sees 1 GPU here" in ended.err
+
+
+def test_an_interruption_before_a_run_has_begun_costs_one_line(command, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(mfnet.cli, "launch", interrupt)
+    ended = command("train")
+    assert (ended.status, ended.err) == (130, "mfnet: interrupted\n")
+
+
+def test_help_and_unknown_commands(command):
+    assert "mfnet train -m" in command("--help").well().out
+    unknown = command("trian")
+    assert unknown.status == 2
+    assert "train, predict, reproduce, collect, validate" in unknown.err
