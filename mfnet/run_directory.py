@@ -180,19 +180,20 @@ def agreement(
     says; t = 0 itself is left out. ``within_until`` is the last observation time before it exceeded the tolerance.
     """
     result: dict[str, dict[str, float | str]] = {}
+    first = int(np.count_nonzero(history["t"] == 0.0))
     for series in SERIES.values():
         network, predicted = history.get(f"{series.name}_network"), history.get(f"{series.name}_{theory}")
-        if network is None or predicted is None or len(network) < 2:
+        if network is None or predicted is None or len(network) == first:
             continue
-        scale = {"absolute": 1.0, "relative": np.abs(predicted[1:]), "initial": network[0]}[series.measure]
-        deviation = np.abs(network[1:] - predicted[1:]) / scale
+        scale = {"absolute": 1.0, "relative": np.abs(predicted[first:]), "initial": network[0]}[series.measure]
+        deviation = np.abs(network[first:] - predicted[first:]) / scale
         outside = np.flatnonzero(deviation > series.tolerance)
-        last_inside = len(deviation) if len(outside) == 0 else int(outside[0])
+        n_inside = len(deviation) if len(outside) == 0 else int(outside[0])
         result[series.name] = {
             "largest": float(deviation.max()),
             "final": float(deviation[-1]),
             "measure": series.measure,
             "tolerance": series.tolerance,
-            "within_until": float(history["t"][last_inside]),
+            "within_until": float(history["t"][first + n_inside - 1]),
         }
     return result

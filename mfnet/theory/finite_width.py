@@ -146,19 +146,20 @@ class FiniteWidth(Theory):
 
     def _projection_at_margin(self, solution: MeanFieldSolution, n_std: float) -> Float[Array, " T"]:
         """The x∥ ≥ 0 at which μ + n_std σ_M = h/α."""
-        threshold = self.mean_field.h / self.mean_field.alpha
         result = np.full(solution.t.shape, np.inf)
-        for k, (cosh, sinh, slope) in enumerate(zip(solution.cosh, solution.sinh, solution.slope, strict=True)):
-
-            def excess(x_par: float, c: float = cosh, s: float = sinh, slope: float = slope) -> float:
-                std = float(self.output_std(np.asarray(x_par), np.asarray(c), np.asarray(s)))
-                return slope * x_par + n_std * std - threshold
-
-            largest = 40.0 * self.mean_field.law.m1
-            if excess(largest) < 0.0:
+        largest = 40.0 * self.mean_field.law.m1
+        for k, now in enumerate(zip(solution.cosh, solution.sinh, solution.slope, strict=True)):
+            known = (n_std, *now)
+            if self._excess(largest, *known) < 0.0:
                 continue
-            result[k] = 0.0 if excess(0.0) >= 0.0 else float(optimize.brentq(excess, 0.0, largest, rtol=1e-10))
+            at_zero = self._excess(0.0, *known) >= 0.0
+            result[k] = 0.0 if at_zero else float(optimize.brentq(self._excess, 0.0, largest, known, rtol=1e-10))
         return result
+
+    def _excess(self, x_par: float, n_std: float, cosh: float, sinh: float, slope: float) -> float:
+        """μ + n_std σ_M − h/α at x∥."""
+        std = float(self.output_std(np.asarray(x_par), np.asarray(cosh), np.asarray(sinh)))
+        return slope * x_par + n_std * std - self.mean_field.h / self.mean_field.alpha
 
 
 def _ratio(numerator: Array, std: Array) -> Array:

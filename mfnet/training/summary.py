@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from collections import Counter
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -162,8 +163,12 @@ def baseline_lines(errors: Mapping[str, Any]) -> list[str]:
     return [f"test_error of others: {', '.join(parts)} (on {errors['rbf_svm_examples']} examples)"] if parts else []
 
 
+@cache
 def git_commit() -> str | None:
-    """Commit of the checkout that this package is run from, with '+' where it was changed; None elsewhere."""
+    """Commit of the checkout that this package is run from, with '+' where it was changed; None elsewhere.
+
+    As it was when first asked for.
+    """
     here = Path(mfnet.__file__).parent
 
     def git(*arguments: str) -> str:

@@ -16,9 +16,9 @@ from mfnet.run_directory import RunDirectory, RunState
 @pytest.mark.parametrize(
     "flow",
     [
-        ["flow=averaged", "flow.rtol=0.001", "schedule.per_decade=64"],
-        ["flow=rotation", "flow.dt=0.02"],
-        ["flow=adam", "flow.dt=0.02", "flow.optimizer.lr=0.001"],
+        ["flow=averaged", "flow.rtol=0.001", "schedule.per_decade=32"],
+        ["flow=rotation", "flow.dt=0.04"],
+        ["flow=adam", "flow.dt=0.04", "flow.optimizer.lr=0.001"],
     ],
 )
 def test_a_killed_run_goes_on_to_the_same_history(flow, command, tmp_path):

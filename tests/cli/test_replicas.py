@@ -24,6 +24,7 @@ SETTINGS = [
     "data.n_test=400",
     "trainer.accelerator=cpu",
     "trainer.precision=float64",
+    "schedule.per_decade=8",
     "seed=5",
 ]
 R = 3

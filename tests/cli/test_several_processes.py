@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import socket
 
@@ -50,14 +51,9 @@ def whole(tmp_path_factory):
     return cwd / "whole"
 
 
-@pytest.mark.parametrize(
-    ("first", "then", "by_torchrun"),
-    [(BY_NODES, ALONE_AGAIN, False), (BY_ROWS, BY_NODES, True)],
-    ids=["nodes, then one process", "rows, then nodes by torchrun"],
-)
-def test_two_processes_leave_one_run_which_others_may_go_on_with(first, then, by_torchrun, whole, tmp_path):
-    """Lightning starts the second process, or torchrun both."""
-    done = started("train", *SMALL, HALF, *first, "hydra.run.dir=r", cwd=tmp_path).well()
+def test_two_processes_leave_one_run_which_others_may_go_on_with(whole, tmp_path):
+    """Lightning starts the second process; one process goes on, or two by torchrun that divide the run otherwise."""
+    done = started("train", *SMALL, HALF, *BY_NODES, "hydra.run.dir=r", cwd=tmp_path).well()
     assert done.err == ""
     assert done.out.count("ended by t_max") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["r"]
@@ -65,15 +61,15 @@ def test_two_processes_leave_one_run_which_others_may_go_on_with(first, then, by
     events = [len(list((run / "tensorboard" / "network").glob("events.*"))) for run in (tmp_path / "r", whole)]
     assert events[0] == events[1]
 
-    command = ["train", "ckpt=r/checkpoints/last.ckpt", WHOLE, *then]
-    if by_torchrun:
-        group = ["--standalone", "--nproc_per_node=2", "-m", "mfnet"]
-        done = started(*group, *command, cwd=tmp_path, module=TORCHRUN).well()
-    else:
-        done = started(*command, cwd=tmp_path).well()
-    assert done.out.count("ended by t_max") == 1
-    assert [path.name for path in tmp_path.iterdir()] == ["r"]
-    assert_same_run(tmp_path / "r", whole)
+    shutil.copytree(tmp_path / "r", tmp_path / "s")
+    alone = started("train", "ckpt=r/checkpoints/last.ckpt", WHOLE, *ALONE_AGAIN, cwd=tmp_path).well()
+    group = ["--standalone", "--nproc_per_node=2", "-m", "mfnet"]
+    command = [*group, "train", "ckpt=s/checkpoints/last.ckpt", WHOLE, *BY_ROWS]
+    together = started(*command, cwd=tmp_path, module=TORCHRUN).well()
+    for directory, printed in (("r", alone.out), ("s", together.out)):
+        assert printed.count("ended by t_max") == 1
+        assert_same_run(tmp_path / directory, whole)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["r", "s"]
 
 
 def test_two_machines_leave_the_run_of_one(whole, tmp_path):

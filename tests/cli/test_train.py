@@ -190,7 +190,7 @@ def test_a_users_own_theory_is_overlaid_beside_ours(command, tmp_path, monkeypat
 def test_more_theories_are_laid_over_a_run(run, command, tmp_path):
     """Each has its columns, its run in TensorBoard and its agreement; without them there is no trace of any."""
     overlay = "overlay=[realised_width,linear_closure,kernel_closure,kernel_flow,mean_field,laziness]"
-    command("train", *SMALL, overlay, "hydra.run.dir=r", figures=True).well()
+    command("train", *SMALL, overlay, "schedule.per_decade=8", "hydra.run.dir=r", figures=True).well()
     names = ["realised_width", "linear_closure", "kernel_closure", "kernel_flow", "mean_field"]
     history, end = columns(tmp_path / "r"), summary(tmp_path / "r")
     for name in names:

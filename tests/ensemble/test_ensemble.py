@@ -105,6 +105,7 @@ def test_rows_are_taken_in_their_order_and_put_back():
     assert torch.equal(target, values[..., 0] * mask)
 
 
+@pytest.mark.unchecked
 @pytest.mark.parametrize(
     ("loss", "activation", "alphas", "flip", "size", "times"),
     [
@@ -139,6 +140,7 @@ def test_replicas_equal_single_flows_to_their_ends(loss, activation, alphas, fli
         assert len(set(ensemble.times.tolist())) == 3
 
 
+@pytest.mark.unchecked
 @pytest.mark.parametrize(
     ("kind", "single", "activation"), [(EnsembleRotation, Rotation, "relu"), (EnsembleEuler, Euler, "gelu")]
 )
@@ -160,6 +162,7 @@ def test_fixed_steps_equal_single_ones(kind, single, activation):
     assert len(set(ends.values())) > 1
 
 
+@pytest.mark.unchecked
 @pytest.mark.parametrize("kind", [EnsembleAveraged, EnsembleEuler])
 def test_a_replica_that_is_lost_does_not_disturb_the_others(kind):
     """One whose inputs are not numbers diverges at once, and one whose scale is tiny later, if steps are fixed."""
@@ -210,6 +213,7 @@ def test_rules_hold_for_each_replica():
     assert float(ensemble.times[2]) == 20.0
 
 
+@pytest.mark.unchecked
 def test_replicas_that_rules_have_ended_go_on_under_others():
     """If all have ended; while others run, an end stays one."""
     first = make_ensemble(EnsembleAveraged, make_problems(2, N=100), alpha=[0.01, 1.0])
@@ -225,6 +229,7 @@ def test_replicas_that_rules_have_ended_go_on_under_others():
     assert second.stop_reason is StopReason.ALL_SATISFIED
 
 
+@pytest.mark.unchecked
 @pytest.mark.parametrize("kind", [EnsembleAveraged, EnsembleRotation])
 def test_an_ensemble_that_is_cut_and_continued_is_bit_equal(kind):
     """At a time when one replica has ended; what only the wall time has ended goes on."""

@@ -36,6 +36,7 @@ def end_state(kind, dt, t, **problem):
     return parameters(made.network)
 
 
+@pytest.mark.unchecked
 @pytest.mark.parametrize(("kind", "activation"), [(Euler, "gelu"), (Euler, "linear"), (Rotation, "linear")])
 def test_error_is_of_first_order(kind, activation):
     steps = np.array([0.2, 0.1, 0.05, 0.025])
@@ -126,6 +127,7 @@ def test_nodes_without_a_drive_stay():
     assert torch.equal(w, torch.ones(2, 3, dtype=torch.float64))
 
 
+@pytest.mark.unchecked
 @pytest.mark.parametrize(("kind", "scheme"), [(Euler, "euler"), (Rotation, "rotation")])
 def test_large_steps_follow_the_discrete_theory(kind, scheme):
     """With N = 10⁵, M = 1000, d = 10 the measured γ follows the exact solution for the same steps, not the flow's.
@@ -204,6 +206,7 @@ def test_full_batch_sgd_is_euler():
     torch.testing.assert_close(parameters(ours.network), parameters(theirs.network), rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.unchecked
 def test_minibatches_average_to_the_gradient():
     """The mean displacement of 2000 minibatch steps is that of a full step, within 4 standard errors."""
     start = make_problem(moved=True)

@@ -109,7 +109,12 @@ def columns(directory: Path) -> dict[str, np.ndarray]:
 
 
 def summary(directory: Path) -> dict[str, Any]:
-    return json.loads((directory / "summary.json").read_text())
+    """``summary.json``, whose numbers are all finite: others are not JSON."""
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{directory / 'summary.json'} holds {constant}")
+
+    return json.loads((directory / "summary.json").read_text(), parse_constant=refuse)
 
 
 def assert_same_files(ours: Path, theirs: Path, names: Sequence[str] = ("nodes.npz", "examples.npz")) -> None:

@@ -224,6 +224,7 @@ def test_lazy_limit_is_that_of_the_full_kernel(seed):
     np.testing.assert_allclose(closure, np.array(reference).T, atol=0.015)
 
 
+@pytest.mark.unchecked
 @pytest.mark.parametrize(("alpha", "flip", "t_end"), [(1.0, 0.0, 100.0), (100.0, 0.0, 400.0), (1.0, 0.05, 60.0)])
 def test_real_networks(alpha, flip, t_end):
     """N = 500, M = 400, d = 20, ReLU: along three runs, at all times.

@@ -46,6 +46,7 @@ def test_rates_are_equations_13_and_14():
     np.testing.assert_allclose([sphere.rate(g) for g in gamma], expected, rtol=1e-11)
 
 
+@pytest.mark.unchecked
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize(
     "case",
@@ -125,6 +126,7 @@ def test_noise_ends_where_the_drive_of_right_and_wrong_labels_balance(name, flip
     assert end.gamma[0] < end.gamma[1]
 
 
+@pytest.mark.unchecked
 @pytest.mark.parametrize("name", LAWS)
 @pytest.mark.parametrize("flip", [0.1, 0.3])
 def test_the_clock_relaxes_at_its_rate(name, flip):
@@ -181,6 +183,7 @@ def test_the_square_loss_relaxes_in_closed_form():
         assert model.relaxation_rate == pytest.approx(expected, rel=1e-8)
 
 
+@pytest.mark.unchecked
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("case", [{}, {"flip": 0.2}, {"inputs": "sphere"}, {"inputs": "elongated", "stretch": 2.0}])
 def test_initial_variances_are_a_change_of_units(loss, case):
@@ -224,6 +227,7 @@ def test_a_bad_setting_is_refused(setting, message):
         MeanField(20, **setting)
 
 
+@pytest.mark.unchecked
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("case", [{}, {"flip": 0.2}, {"a_std": 2.0}, {"inputs": "elongated", "stretch": 0.5}])
 def test_the_force_is_the_slope_of_the_loss(loss, case):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch.utils.tensorboard import SummaryWriter
@@ -60,11 +61,11 @@ class NodeLog(Observer):
                 _write_nodes(overlay.writer(trainer), predicted, k)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"t": self._t, "rows": [[p.tolist() for p in row] for row in self._rows]}
+        return {"t": self._t, "rows": torch.from_numpy(np.stack(self._rows))}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._t = list(state_dict["t"])
-        self._rows = [tuple(np.array(p) for p in row) for row in state_dict["rows"]]  # type: ignore[misc]  # tuples of three
+        self._rows = [tuple(row) for row in state_dict["rows"].numpy().copy()]
 
 
 def _write_nodes(writer: SummaryWriter, nodes: Nodes, k: int) -> None:
