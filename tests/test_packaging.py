@@ -9,6 +9,7 @@ import tomllib
 import zipfile
 from pathlib import Path
 
+import pytest
 from support.processes import cold
 
 ROOT = Path(__file__).parents[1]
@@ -19,10 +20,12 @@ def predict(cwd, **environment):
     assert (cwd / "p" / "history.csv").exists()
 
 
+@pytest.mark.slow
 def test_the_editable_install_works_elsewhere(tmp_path):
     predict(tmp_path)
 
 
+@pytest.mark.slow
 def test_the_wheel_works_elsewhere(tmp_path):
     build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", str(tmp_path)]
     subprocess.run([*build, str(ROOT)], check=True, capture_output=True)

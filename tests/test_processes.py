@@ -53,6 +53,7 @@ def found(tmp_path_factory):
     return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("divide", ["rows", "nodes"])
 @pytest.mark.parametrize("name", two_processes.RUNS)
 def test_two_processes_end_where_one_does(name, divide, found):
@@ -65,6 +66,7 @@ def test_two_processes_end_where_one_does(name, divide, found):
     assert torch.equal(found[0][divide][name], found[1][divide][name])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("divide", ["rows", "nodes"])
 def test_what_processes_tell_one_another(divide, found):
     expected = {

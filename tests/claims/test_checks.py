@@ -14,7 +14,7 @@ from mfnet.theory import closures as closures_module
 from mfnet.theory import moving_kernel as moving_kernel_module
 from mfnet.theory import projections as projections_module
 
-pytestmark = pytest.mark.unchecked
+pytestmark = [pytest.mark.slow, pytest.mark.unchecked]
 
 
 def test_every_claim_says_what_where_and_by_whom():

@@ -78,6 +78,7 @@ def _records(errors, t):
     return [Record(t, zero, zero, zero, force, error, np.zeros((len(t), 0)), 1, 1.0, t[-1]) for error in errors]
 
 
+@pytest.mark.slow
 def test_the_minimum_of_several_runs_and_its_error():
     """Minima at ln t* = ln 30 ± 0.3 over 16 seeds: the mean's is at 30 within 0.3/4, which resampling must find."""
     rng = np.random.default_rng(0)

@@ -25,6 +25,7 @@ def _final(setup):
     return train(setup, [5.0, 20.0]).gamma
 
 
+@pytest.mark.slow
 def test_results_depend_on_the_seed_and_not_on_the_processes():
     setups = SETUP.seeds(3)
     one = Effort(quick=True).map(_final, setups)

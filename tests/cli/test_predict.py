@@ -19,10 +19,12 @@ def test_predict_writes_the_theory_alone(command, tmp_path):
     assert not (tmp_path / "p" / "summary.json").exists()
 
 
+@pytest.mark.slow
 def test_predict_draws_for_a_theory_of_one_run(command, tmp_path):
     """The very curves that a run with the same settings is given."""
-    command("predict", *SMALL, "theory=kernel_closure", "hydra.run.dir=p").well()
-    command("train", *SMALL, *NO_EVENTS, "theory=kernel_closure", "hydra.run.dir=t").well()
+    closure = ["theory=kernel_closure", "schedule.per_decade=12"]
+    command("predict", *SMALL, *closure, "hydra.run.dir=p").well()
+    command("train", *SMALL, *NO_EVENTS, *closure, "hydra.run.dir=t").well()
     predicted, trained = (columns(tmp_path / name) for name in "pt")
     shared = predicted["t"][:-1] < trained["t"][-1]  # the training ends where all are satisfied
     assert shared.sum() > 20

@@ -28,6 +28,7 @@ def realistic(tmp_path_factory):
     return RunDirectory(cwd / "r")
 
 
+@pytest.mark.slow
 def test_sizes_follow_from_the_data_and_are_saved(realistic):
     config = realistic.read_summary()["config"]
     assert (config["N"], config["d"]) == (500, 64)
@@ -36,6 +37,7 @@ def test_sizes_follow_from_the_data_and_are_saved(realistic):
     assert "- N=500" in saved
 
 
+@pytest.mark.slow
 def test_the_preparation_is_saved_with_the_run(realistic):
     fitted = realistic.read_arrays(realistic.preparation)
     assert fitted["standard_mean"].shape == fitted["direction"].shape == (64,)
@@ -43,6 +45,7 @@ def test_the_preparation_is_saved_with_the_run(realistic):
     assert not set(fitted["train_rows"]) & set(fitted["test_rows"])
 
 
+@pytest.mark.slow
 def test_nodes_follow_at_first_and_depart_later(realistic):
     """What the summary says of R² is what the saved nodes say: all 200 of them are logged."""
     history, nodes = realistic.read_history(), realistic.read_arrays(realistic.nodes)
@@ -67,6 +70,7 @@ def test_nodes_follow_at_first_and_depart_later(realistic):
     assert (realistic.figures / "nodes.png").exists()
 
 
+@pytest.mark.slow
 def test_a_kernel_is_better_than_a_line_at_even_and_odd_digits(realistic):
     errors = realistic.read_summary()["baselines"]
     assert errors["rbf_svm_examples"] == 500
@@ -79,6 +83,7 @@ def write_idx(path, array):
     path.write_bytes(gzip.compress(header + array.astype(np.uint8).tobytes()))
 
 
+@pytest.mark.slow
 def test_the_experiment_on_idx_files_runs_small(command, tmp_path):
     """On digits in place of Fashion-MNIST, of the same names and classes."""
     digits = load_digits()
@@ -103,6 +108,7 @@ def test_linear_classifiers_reach_the_best_error_on_a_mixture(command, tmp_path)
         assert abs(errors[name] - float(ndtr(-1.0))) < 0.01 + 4.0 * math.sqrt(0.16 * 0.84 / 1e4)
 
 
+@pytest.mark.slow
 def test_a_linear_network_is_followed_to_the_end(command, tmp_path):
     """For a linear activation the linear closure with actual nodes is exact: R² are 1, the motion outside agrees."""
     overlay = ["overlay=[node_agreement,linear_closure]", "callbacks.linear_closure.theory.start=actual"]
@@ -133,6 +139,7 @@ def test_classes_of_unequal_size_are_not_followed_at_all(command, tmp_path):
     assert departure["outside_then"] > 0.4
 
 
+@pytest.mark.slow
 def test_minibatches_and_the_flow_have_one_time_axis(command, tmp_path):
     """On the same task γ and n_u of SGD are those of the full-batch flow, within the noise of batches of 100."""
     settings = ["data=digits", "M=200", "theory=none", "schedule=listed", "schedule.times=[2,4,8]"]
@@ -144,6 +151,7 @@ def test_minibatches_and_the_flow_have_one_time_axis(command, tmp_path):
     np.testing.assert_allclose(batches["unsatisfied_network"], whole["unsatisfied_network"], atol=0.05)
 
 
+@pytest.mark.slow
 def test_a_run_on_real_data_goes_on(command, tmp_path):
     """Cut by its schedule and extended, the columns of agreement are those of a run that was left alone."""
     settings = ["data=digits", "M=50", "N=100", "overlay=[node_agreement]", "schedule=listed", *NO_EVENTS]
@@ -154,6 +162,7 @@ def test_a_run_on_real_data_goes_on(command, tmp_path):
     assert summary(tmp_path / "cut")["nodes"] == summary(tmp_path / "whole")["nodes"]
 
 
+@pytest.mark.slow
 def test_a_sweep_over_classes_has_the_sizes_of_each(command, tmp_path):
     classes = "data.positive=[3],[0,1,2]"
     command("train", "-m", "data=digits", "M=10", classes, "schedule.t_max=0.1", *QUICK, "hydra.sweep.dir=s").well()

@@ -17,6 +17,8 @@ from mfnet.run_directory import RunDirectory
 from mfnet.seeding import generator
 from mfnet.training import EnsembleModule, ExampleLog, NodeLog, ReplicaLog, TrainerOptions, run
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = [
     "M=40",
     "N=200",

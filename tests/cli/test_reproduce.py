@@ -20,6 +20,7 @@ def test_an_experiment_is_reproduced_in_small(name, command, tmp_path):
     assert (sweep / f"{name}.png").stat().st_size > 20_000
 
 
+@pytest.mark.slow
 def test_what_is_reproduced_already_is_not_run_again(command, tmp_path):
     tiny = ["reproduce", "fig2", "small=true", "M=20", "N=50", "d=5", "data.n_test=50", "schedule.per_decade=2"]
     assert "2 new" in command(*tiny, *NO_EVENTS).well().out

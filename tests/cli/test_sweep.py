@@ -12,7 +12,7 @@ from support.processes import Started, cold, started
 
 from mfnet.run_directory import RunDirectory
 
-SMALL = ["N=200", "d=10", "data.n_test=100", "schedule.per_decade=4", "trainer.accelerator=cpu"]
+SMALL = ["N=200", "d=10", "data.n_test=100", "schedule.per_decade=3", "trainer.accelerator=cpu"]
 JOBLIB = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
 
 
@@ -22,15 +22,16 @@ def runs(sweep):
     return {(config["alpha"], config["seed"]): RunDirectory(path) for path, config in found}
 
 
+@pytest.mark.slow
 def test_a_sweep_leaves_a_directory_for_each_run(command, tmp_path):
     """With the type of numbers that its own α calls for: no run sees what another has set."""
     settings = [*SMALL, *NO_EVENTS, "schedule.per_decade=2", "hydra.sweep.dir=sweep"]
-    command("train", "-m", "alpha=1e-3,1e3,1", "M=10,20", *settings, figures=True).well()
+    command("train", "-m", "M=10,20", "alpha=1e-3,1e3", *settings, figures=True).well()
     paths = [path.parent for path in (tmp_path / "sweep").glob("*/summary.json")]
-    assert len(paths) == 6
+    assert len(paths) == 4
     ends = [summary(path) for path in paths]
     found = {(end["config"]["alpha"], end["config"]["M"], end["dtype"]) for end in ends}
-    expected = {(1e-3, "float32"), (1.0, "float32"), (1e3, "float64")}
+    expected = {(1e-3, "float32"), (1e3, "float64")}
     assert found == {(alpha, M, dtype) for alpha, dtype in expected for M in (10, 20)}
     assert all((path / "figures" / "fig1.png").exists() for path in paths)
 

@@ -26,7 +26,7 @@ EXPERIMENTS = [name for name in CONFIGURED if not name.startswith("realistic") a
 def run(tmp_path_factory):
     """A small run to its end with all that it draws, and what it printed."""
     cwd = tmp_path_factory.mktemp("run")
-    printed = call("train", *SMALL, "hydra.run.dir=whole", cwd=cwd, figures=True).well().out
+    printed = call("train", *SMALL, "schedule.per_decade=16", "hydra.run.dir=whole", cwd=cwd, figures=True).well().out
     return cwd / "whole", printed
 
 
@@ -127,6 +127,7 @@ ENDS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("settings", "reason", "holds"), ENDS, ids=[reason for _, reason, _ in ENDS])
 def test_a_run_ends_by_the_rule_it_was_given(settings, reason, holds, command, tmp_path):
     small = ["M=40", "N=400", "d=20", "data.n_test=1000", *NO_EVENTS]
@@ -136,9 +137,10 @@ def test_a_run_ends_by_the_rule_it_was_given(settings, reason, holds, command, t
     assert holds(end, rows(tmp_path / "r"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_runs_small(experiment, command, tmp_path):
-    small = [*SMALL, *NO_EVENTS, "schedule.t_min=null", "schedule.t_max=null", "schedule.per_decade=4"]
+    small = [*SMALL, *NO_EVENTS, "schedule.t_min=null", "schedule.t_max=null"]
     command("train", f"experiment={experiment}", *small, "hydra.run.dir=r").well()
     assert summary(tmp_path / "r")["stop_reason"] in ("t_max", "all_satisfied")
 
@@ -148,13 +150,14 @@ CHOICES = [
     ["data=radial", "loss=logistic", "data.direction=axis"],
     ["flow=euler", "network.activation=gelu", "loss=square"],
     ["flow=sgd", "theory=mean_field", "data.flip=0.1"],
-    ["theory=none", "schedule=listed", "schedule.times=[0.5,2]"],
+    ["theory=none"],
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("choices", CHOICES, ids=" ".join)
 def test_every_choice_runs(choices, command, tmp_path):
-    short = [] if "schedule=listed" in choices else ["schedule.t_max=5", "schedule.t_min=0.5"]
+    short = ["schedule.t_max=5", "schedule.t_min=0.5"]
     command("train", *SMALL, *NO_EVENTS, *choices, *short, "hydra.run.dir=r", figures=True).well()
     end = summary(tmp_path / "r")
     assert end["stop_reason"] == "t_max"
@@ -187,10 +190,11 @@ def test_a_users_own_theory_is_overlaid_beside_ours(command, tmp_path, monkeypat
     assert (tmp_path / "r" / "tensorboard" / "mine").is_dir()
 
 
+@pytest.mark.slow
 def test_more_theories_are_laid_over_a_run(run, command, tmp_path):
     """Each has its columns, its run in TensorBoard and its agreement; without them there is no trace of any."""
     overlay = "overlay=[realised_width,linear_closure,kernel_closure,kernel_flow,mean_field,laziness]"
-    command("train", *SMALL, overlay, "schedule.per_decade=8", "hydra.run.dir=r", figures=True).well()
+    command("train", *SMALL, overlay, "hydra.run.dir=r", figures=True).well()
     names = ["realised_width", "linear_closure", "kernel_closure", "kernel_flow", "mean_field"]
     history, end = columns(tmp_path / "r"), summary(tmp_path / "r")
     for name in names:
@@ -203,6 +207,7 @@ def test_more_theories_are_laid_over_a_run(run, command, tmp_path):
     assert not [column for column in plain if column.endswith(tuple(names)) or column.startswith("kernel")]
 
 
+@pytest.mark.slow
 def test_a_run_logs_its_kernel_and_goes_on(command, tmp_path):
     """Both series are in the history, also behind a resume, where K₀ comes from the checkpoint's initial nodes."""
     log = "+callbacks.kernel_log={_target_: mfnet.training.KernelLog, n: 150}"

@@ -375,6 +375,7 @@ def test_a_file_with_a_byte_that_is_no_text_is_named(healthy, capsys, file):
             named(healthy, path, capsys)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", FILES)
 def test_no_flipped_bit_makes_a_traceback(healthy, file):
     path = victim(healthy, file)
@@ -494,6 +495,7 @@ def sweep(tmp_path_factory):
     return root
 
 
+@pytest.mark.slow
 def test_csv_and_parquet_hold_the_same(sweep):
     collection = collect(sweep)
     tables = {"runs": collection.runs, "history": collection.history}
@@ -516,6 +518,7 @@ def test_figures_are_drawn(sweep, capsys):
     assert drawn == {"gamma_against_network.activation.png", "wall_seconds_against_network.activation.png"}
 
 
+@pytest.mark.slow
 def test_settings_of_any_kind_are_drawn(tmp_path, capsys):
     """Null beside a number, more texts than there are colours, and more groups than a legend has room for."""
     for i in range(14):
@@ -528,6 +531,7 @@ def test_settings_of_any_kind_are_drawn(tmp_path, capsys):
         assert (out / "figures" / f"gamma_against_{key}.png").exists()
 
 
+@pytest.mark.slow
 def test_it_prints_a_line_a_group(sweep, capsys):
     code, printed, errors = status(capsys, sweep, "--by", "alpha", "--out", sweep / "by")
     assert (code, errors) == (0, "")
@@ -586,6 +590,7 @@ def test_nothing_to_collect_is_a_mistake(tmp_path, capsys):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_it_starts_without_torch():
     code = "import sys, mfnet.collect; sys.exit(bool({'torch', 'lightning', 'hydra'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

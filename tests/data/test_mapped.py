@@ -210,6 +210,7 @@ def test_anonymous_memory_is_bounded(tmp_path):
     assert held > 320.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flow", ["euler", "averaged", "sgd"])
 def test_a_run_on_mapped_data_is_that_in_memory(flow, command, tmp_path, monkeypatch):
     """And goes on with another budget: it is the same run."""

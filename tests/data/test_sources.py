@@ -251,6 +251,7 @@ def test_damaged_arrays_are_refused_or_read_as_they_were(tmp_path):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("labels", [LABELS, np.array(["cat", "dog", "owl"])[LABELS]], ids=["numbers", "text"])
 @pytest.mark.parametrize("name", ["x", "y"])
 def test_a_damaged_folder_of_arrays_is_refused_or_has_finite_values(name, labels, tmp_path):

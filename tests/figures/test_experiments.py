@@ -26,6 +26,7 @@ def test_every_figure_has_an_experiment_in_two_sizes():
     assert set(SMALL) == set(EXPERIMENTS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_both_sizes_are_allowed_and_one_is_smaller(name):
     size = {}
@@ -153,6 +154,7 @@ def test_figure_1(tmp_path):
     drawn("fig1", tmp_path / "sweep", tmp_path)
 
 
+@pytest.mark.slow
 def test_figure_2_has_the_lazy_run_first(tmp_path):
     for number, job in enumerate(jobs("small/fig2")[::-1]):
         config = composed("small/fig2", job)[0]
@@ -165,6 +167,7 @@ def test_figure_2_has_the_lazy_run_first(tmp_path):
     drawn("fig2", tmp_path / "sweep", tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["overfitting", "mislabeled", "crossover"])
 def test_figures_over_settings(name, tmp_path):
     t = np.array([0.0, *np.geomspace(0.1, 1000.0, 12)])
@@ -177,6 +180,7 @@ def test_figures_over_settings(name, tmp_path):
     drawn(name, tmp_path / "sweep", tmp_path)
 
 
+@pytest.mark.slow
 def test_runs_on_their_clocks_do_not_deviate_from_universality(tmp_path):
     """Nor do they but for the factor by which a measured γ is off; n_u is then compared at that γ."""
     for number, job in enumerate(jobs("small/universality")[::2]):

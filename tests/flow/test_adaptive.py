@@ -49,6 +49,7 @@ def end_state(kind, loss, dt, **problem):
     return parameters(made)
 
 
+@pytest.mark.slow
 @pytest.mark.unchecked
 @pytest.mark.parametrize(
     ("kind", "activation", "loss"),
@@ -76,6 +77,7 @@ def test_error_is_of_second_order_before_the_first_example_is_satisfied(kind, ac
     assert np.polyfit(np.log(steps), np.log(errors), 1)[0] == pytest.approx(2.0, abs=roughness)
 
 
+@pytest.mark.slow
 @pytest.mark.unchecked
 def test_ten_times_less_tolerance_is_ten_times_less_error():
     """Over a run in which most examples are satisfied and some slide along the margin, against 5000 fixed steps.

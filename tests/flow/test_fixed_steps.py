@@ -127,6 +127,7 @@ def test_nodes_without_a_drive_stay():
     assert torch.equal(w, torch.ones(2, 3, dtype=torch.float64))
 
 
+@pytest.mark.slow
 @pytest.mark.unchecked
 @pytest.mark.parametrize(("kind", "scheme"), [(Euler, "euler"), (Rotation, "rotation")])
 def test_large_steps_follow_the_discrete_theory(kind, scheme):
@@ -206,6 +207,7 @@ def test_full_batch_sgd_is_euler():
     torch.testing.assert_close(parameters(ours.network), parameters(theirs.network), rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.unchecked
 def test_minibatches_average_to_the_gradient():
     """The mean displacement of 2000 minibatch steps is that of a full step, within 4 standard errors."""

@@ -14,7 +14,7 @@ from mfnet.network import MeanFieldNetwork
 from mfnet.seeding import generator
 from mfnet.theory import MeanField
 
-pytestmark = pytest.mark.unchecked
+pytestmark = [pytest.mark.slow, pytest.mark.unchecked]
 
 
 def population(network, inputs, direction, flip, size, seed):

@@ -20,8 +20,8 @@ import numpy as np
 
 from support.type_checks import unchecked
 
-#: A network that is trained in a second.
-SMALL = ["M=40", "N=400", "d=20", "data.n_test=400", "trainer.accelerator=cpu"]
+#: A network that is trained in a second, most of which are observations.
+SMALL = ["M=40", "N=400", "d=20", "data.n_test=400", "schedule.per_decade=6", "trainer.accelerator=cpu"]
 
 #: TensorBoard's files take as long as that, and figures do; most tests look at neither.
 NO_EVENTS = ["trainer.tensorboard=false"]

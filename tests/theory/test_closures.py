@@ -202,6 +202,7 @@ def lazy_kernel(x, x2):
     return n * n2 / (2.0 * math.pi * d) * (np.sin(theta) + 2.0 * (math.pi - theta) * cosine)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 def test_lazy_limit_is_that_of_the_full_kernel(seed):
     """α = 10⁴, N = 500, d = 30: the flow of the dense kernel, explicitly in steps of 0.05, is followed to its end.
@@ -224,6 +225,7 @@ def test_lazy_limit_is_that_of_the_full_kernel(seed):
     np.testing.assert_allclose(closure, np.array(reference).T, atol=0.015)
 
 
+@pytest.mark.slow
 @pytest.mark.unchecked
 @pytest.mark.parametrize(("alpha", "flip", "t_end"), [(1.0, 0.0, 100.0), (100.0, 0.0, 400.0), (1.0, 0.05, 60.0)])
 def test_real_networks(alpha, flip, t_end):
@@ -246,6 +248,7 @@ def test_real_networks(alpha, flip, t_end):
         assert np.abs(deviation.mean(axis=0)).max() < 0.01
 
 
+@pytest.mark.slow
 def test_shorter_steps_change_little():
     """Implicit Euler steps are of first order: the default is within 0.01 of four times shorter ones."""
     draw = make_draw(600, 200, 20, 3, flip=0.05)
@@ -258,6 +261,7 @@ def test_shorter_steps_change_little():
     assert np.abs(fine - finest)[0].max() < 0.7 * np.abs(coarse - finest)[0].max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
 @pytest.mark.parametrize("loss", ["hinge", "logistic", "square"])
 def test_every_activation_and_loss_runs(activation, loss):
@@ -284,6 +288,7 @@ def test_initial_variances_are_a_change_of_units(start):
     np.testing.assert_allclose(run[1:], reference[1:], atol=0.004)  # one training example
 
 
+@pytest.mark.slow
 def test_unequal_initial_variances_are_those_of_many_nodes():
     """A = 1.5, B = 0.5: moments of 10⁵ drawn nodes, up to their noise."""
     model = MeanField(d=10, a_std=1.5, w_std=0.5)

@@ -32,6 +32,7 @@ def test_it_is_that_of_drawn_nodes_on_their_hyperbolas(a_std, w_std, dt):
     assert solution.displacement[0] == 0.0
 
 
+@pytest.mark.slow
 @pytest.mark.unchecked
 def test_it_is_that_of_networks_and_of_their_actual_nodes():
     """M = 1000 nodes, d = 10, N = 20 000 until half of the examples are satisfied, four seeds.
@@ -55,6 +56,7 @@ def test_it_is_that_of_networks_and_of_their_actual_nodes():
     np.testing.assert_array_equal(finite, model.solve(times).displacement)
 
 
+@pytest.mark.slow
 def test_a_linear_network_moves_as_its_closure_says():
     """The linear closure with actual nodes is exact for a linear activation; steps of both leave 1 %."""
     setup = Setup(12, 6, 80, n_test=1, activation="linear", loss="logistic", double=True)

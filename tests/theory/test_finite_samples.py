@@ -45,6 +45,7 @@ def error_after_one_step(draw, activation="relu"):
     return float(np.mean(output * draw.y_test < 0.0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("N", "M", "d", "seeds", "settings", "activation"),
     [
@@ -71,6 +72,7 @@ def test_mean_over_draws(N, M, d, seeds, settings, activation):
     assert standard_error < 0.06 * theory
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("N", "M", "d", "activation"),
     [(4000, 400, 30, "relu"), (1000, 200, 50, "relu"), (4000, 200, 100, "relu"), (1000, 200, 50, "gelu")],

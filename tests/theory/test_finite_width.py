@@ -12,6 +12,7 @@ from mfnet.theory import FiniteWidth, MeanField
 from mfnet.theory.activations import ACTIVATIONS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize(
     ("x_par", "gamma", "a_std", "w_std"),
@@ -105,6 +106,7 @@ def test_generalisation_error_at_the_start():
     assert error[2] == pytest.approx(error[1], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_errors_of_real_networks_while_examples_are_unsatisfied():
     """40 networks of M = 100, d = 10 at t = 6, where 1 % is satisfied: mean error, within 3 standard errors and 1/M."""
     runs = np.array([simulate(100, 10, 6.0, seed) for seed in range(40)])
@@ -116,6 +118,7 @@ def test_errors_of_real_networks_while_examples_are_unsatisfied():
     assert 0.02 < theory.generalisation_error(solution)[0] < 0.2
 
 
+@pytest.mark.slow
 def test_the_spread_of_the_clock_is_that_of_real_networks():
     """40 networks of M = 100, d = 10 at t = 40, where three quarters are satisfied.
 

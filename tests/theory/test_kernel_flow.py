@@ -186,6 +186,7 @@ def test_linear_network_has_a_singular_kernel():
     np.testing.assert_allclose(margins, by_steps, atol=0.01)
 
 
+@pytest.mark.slow
 def test_many_examples_are_the_lazy_mean_field():
     """N/d = 700: γ within 3 %, unsatisfied within 0.02, of theory.md 2 (N → ∞); class imbalance is left."""
     draw, t = make_draw(2000, 3, n_test=10), np.array([1.0, 10.0, 30.0, 100.0])
@@ -227,6 +228,7 @@ def simulate(draw, activation, alpha, times, dt):
     return results
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("activation", "a_std", "w_std"), [("relu", 1.0, 1.0), ("gelu", 1.5, 0.7)])
 def test_lazy_networks_follow_their_actual_kernel(activation, a_std, w_std):
     """M = 100, N = 100, d = 10 at α = 10⁷, where no node crosses a kink: margins to 0.01 (Euler chatter), γ to 1 %."""

@@ -319,6 +319,7 @@ def test_the_lazy_limit_is_reached_as_alpha_squared(case):
     assert np.polyfit(np.log(alphas), np.log(errors), 1)[0] == pytest.approx(-2.0, abs=0.05)
 
 
+@pytest.mark.slow
 def test_laws_of_both_ends_of_time():
     """Each law is approached: its error falls, and is small at the end."""
     cases = ({}, {"inputs": "sphere"}, {"a_std": 2.0, "w_std": 1.0}, {"inputs": "elongated", "stretch": 0.5})

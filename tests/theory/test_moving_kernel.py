@@ -14,6 +14,7 @@ from mfnet.theory.tangent_kernel import LimitKernel
 SLOPES = {"relu": 0.0, "leaky_relu": 0.01, "linear": 1.0}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", SLOPES)
 @pytest.mark.parametrize(("gamma", "a_std", "w_std"), [(0.05, 1.0, 1.0), (0.8, 1.0, 1.0), (0.8, 1.5, 0.6)])
 def test_it_is_the_average_over_moved_nodes(activation, gamma, a_std, w_std):

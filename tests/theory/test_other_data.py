@@ -86,6 +86,7 @@ def expected_spread(model, dt, n_draws=2000):
     return np.std(gains, axis=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_the_overlap_of_real_nodes_is_that_of_theory(name):
     """One network of 4000 nodes a case, within 3 standard deviations and the 1 % that is of second order.
@@ -153,6 +154,7 @@ def test_the_mean_force_is_that_of_samples():
     assert along == pytest.approx(math.sqrt(2 / math.pi) * (1 - math.exp(-0.5 / 0.8**2)), rel=1e-12)
 
 
+@pytest.mark.slow
 def test_a_general_covariance_moves_nodes_off_the_reference_direction():
     """What fails where x∥ correlates, here with 0.6, with another component of x.
 
@@ -184,6 +186,7 @@ def test_a_general_covariance_moves_nodes_off_the_reference_direction():
     assert min(turned) < -20.0  # it turns by more than 50°: no single direction would do
 
 
+@pytest.mark.slow
 def test_components_of_another_variance_across_do_no_harm():
     """The solution asks for no isotropy across ŵ*: where x∥ is independent of x⊥, ⟨φ y x⊥⟩ = 0 whatever C⊥ is."""
     scale = np.linspace(0.3, 2.0, D)

@@ -61,6 +61,7 @@ def test_the_mixtures_integrals_agree_with_each_other(flip):
     assert 2.0 * law.density(np.asarray(0.0)) == pytest.approx(law.density_at_zero)
 
 
+@pytest.mark.slow
 def test_a_network_follows_the_mixture():
     """Plain gradient descent on fresh data, 4 seeds: the mean gain of ⟨a w∥⟩ within 4 standard errors of theory."""
     d, M, batch, dt, steps = 20, 1000, 2000, 1.5, (3, 8, 20)
@@ -100,6 +101,7 @@ def test_classes_that_overlap_stop_the_clock():
     assert late.test_error[1] == pytest.approx(0.30854, abs=1e-5)  # Φ(−0.5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["hinge", "logistic"])
 def test_the_clock_of_a_finite_set_is_its_equation(loss):
     """Against 2·10⁵ Euler steps of γ̇ = c⟨φζ⟩/(α√d) on 40 examples, and t(γ) against γ(t)."""
@@ -122,6 +124,7 @@ def test_the_clock_of_a_finite_set_is_its_equation(loss):
         assert model.solve(np.inf).gamma[0] == model.gamma_star
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("draw", "inputs"), [(normal, {}), (mixture, {"inputs": "mixture", "separation": MU})])
 def test_the_empirical_theory_is_the_exact_one_within_sampling_error(draw, inputs):
     """On data whose law is known, over 60 training sets of N = 400 and of 6400 examples in d = 10.

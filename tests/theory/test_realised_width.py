@@ -33,6 +33,7 @@ def test_outputs_are_those_of_nodes_on_their_hyperbolas(activation):
     np.testing.assert_allclose(theory.output(draw.x, np.array([gamma]))[0], expected, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("t", "name", "share"), [(6.0, "test_error", 0.5), (40.0, "gamma", 0.2)])
 def test_it_explains_single_runs(t, name, share):
     """20 networks of M = 100, d = 10 on fresh data: what their spread is left with once the nodes of each are known.
