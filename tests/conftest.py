@@ -7,6 +7,7 @@ from functools import partial
 
 import pytest
 import torch
+
 from support.command import call
 from support.type_checks import unchecked
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from support.problems import ROUNDING, make_problem
 
 import mfnet.network
 from mfnet.activations import ACTIVATIONS
@@ -15,6 +14,7 @@ from mfnet.losses import LOSSES, margin_loss
 from mfnet.products import product
 from mfnet.theory.activations import ACTIVATIONS as THEORY_ACTIVATIONS
 from mfnet.theory.losses import LOSSES as THEORY_LOSSES
+from support.problems import ROUNDING, make_problem
 
 HOMOGENEOUS = [name for name, activation in ACTIVATIONS.items() if activation.homogeneous]
 ALPHA = 0.7

@@ -6,11 +6,11 @@ import time
 
 import pytest
 import torch
+
+from mfnet.processes import ALONE, Processes
 from support import two_processes
 from support.problems import make_problem
 from support.processes import PATIENCE, prepared
-
-from mfnet.processes import ALONE, Processes
 
 
 @pytest.mark.parametrize("n", [1, 2, 7, 100])

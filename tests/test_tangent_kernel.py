@@ -8,7 +8,6 @@ import lightning
 import numpy as np
 import pytest
 import torch
-from support.problems import ROUNDING, make_problem
 
 from mfnet.activations import ACTIVATIONS
 from mfnet.flow import Averaged
@@ -19,6 +18,7 @@ from mfnet.seeding import generator
 from mfnet.tangent_kernel import kernel_motion, tangent_kernel
 from mfnet.theory.tangent_kernel import ActualKernel, LimitKernel
 from mfnet.training import KernelLog, MeanFieldModule
+from support.problems import ROUNDING, make_problem
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)

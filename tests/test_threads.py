@@ -6,12 +6,12 @@ import threading
 
 import pytest
 import torch
-from support.problems import ROUNDING, make_problem
 
 import mfnet.network
 from mfnet.drive import drive, velocity
 from mfnet.losses import Hinge
 from mfnet.threads import one_thread, side_by_side
+from support.problems import ROUNDING, make_problem
 
 CPU = torch.device("cpu")
 

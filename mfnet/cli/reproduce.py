@@ -8,8 +8,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import hydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+
 from mfnet.cli.checks import checked_jobs
-from mfnet.cli.compose import Job
+from mfnet.cli.compose import CONFIG_MODULE, Job, compose
 from mfnet.cli.run import shown
 from mfnet.cli.sweep import sweep
 from mfnet.validation import SettingError
@@ -45,6 +49,8 @@ def reproduce(arguments: Sequence[str]) -> int:
             if word.startswith("small=") and word not in ("small=true", "small=false"):
                 raise SettingError(f"{word}: must be true or false")
         settings = {name: _settings(name, overrides, small=small) for name in names}
+        for name in names:
+            _check_that_several_are_compared(name, settings[name][0], overrides)
         jobs = {name: checked_jobs("train", settings[name], multirun=True) for name in names}
     except SettingError as error:
         print(f"mfnet reproduce: error: {error}", file=sys.stderr)
@@ -64,6 +70,24 @@ def _settings(name: str, overrides: Sequence[str], *, small: bool) -> list[str]:
     """The overrides of the sweep of an experiment."""
     directory = Path("outputs", "reproduced", "small" if small else "", name)
     return [f"experiment={'small/' if small else ''}{name}", f"hydra.sweep.dir={directory}", *overrides]
+
+
+def _check_that_several_are_compared(name: str, experiment: str, overrides: Sequence[str]) -> None:
+    """Checks that what a figure compares is not fixed to one value.
+
+    Raises:
+        SettingError: For the first override that does that, or that cannot be read.
+    """
+    try:
+        typed = OverridesParser.create().parse_overrides(list(overrides))
+    except HydraException as error:
+        raise SettingError(" ".join(str(error).split())) from None
+    with hydra.initialize_config_module(CONFIG_MODULE, version_base="1.3"):
+        compared = compose([experiment]).hydra.sweeper.get("params") or {}
+    for word, override in zip(overrides, typed, strict=True):
+        key = override.get_key_element()
+        if key in compared and not override.is_sweep_override():
+            raise SettingError(f"{word}: the figure of {name} compares several, such as {key}={compared[key]}")
 
 
 def _draw(name: str, jobs: Sequence[Job]) -> Path:

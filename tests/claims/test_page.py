@@ -95,7 +95,7 @@ def test_mistakes_cost_one_line(arguments, message, tmp_path, monkeypatch, capsy
 
 
 def test_the_command_writes_a_page_once(command, tmp_path):
-    command("validate", "clock", "--quick", "--out", "page").well()
+    command("validate", "clock", "--quick", "--out", "page").ok()
     before = (tmp_path / "page" / "validation.md").read_bytes()
     again = command("validate", "clock", "--quick", "--out", "page")
     assert again.status == 2

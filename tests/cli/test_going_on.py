@@ -6,10 +6,10 @@ import signal
 
 import numpy as np
 import pytest
-from support.command import NO_EVENTS, SMALL, assert_same_files, rows, summary
-from support.processes import Started, started
 
 from mfnet.run_directory import RunDirectory, RunState
+from support.command import NO_EVENTS, SMALL, assert_same_files, rows, summary
+from support.processes import Started, started
 
 
 @pytest.mark.slow
@@ -24,15 +24,15 @@ from mfnet.run_directory import RunDirectory, RunState
 def test_a_killed_run_goes_on_to_the_same_history(flow, command, tmp_path):
     """SIGKILL in the middle, then ckpt=…: history, nodes and examples are those of a run that was left alone."""
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    settings = ["M=100", "N=1000", "d=50", "data.n_test=500", "schedule.t_max=60", *NO_EVENTS, *flow]
-    command("train", *settings, "hydra.run.dir=whole").well()
+    settings = ["M=100", "N=600", "d=50", "data.n_test=500", "schedule.t_max=50", *NO_EVENTS, *flow]
+    command("train", *settings, "hydra.run.dir=whole").ok()
     run, n_rows = Started("train", *settings, "hydra.run.dir=cut", cwd=tmp_path), len(rows(whole))
     run.wait_for(lambda: (cut / "history.csv").exists() and len(rows(cut)) > 0.7 * n_rows)
     run.send(signal.SIGKILL)
     assert run.end().status == -signal.SIGKILL
     assert len(rows(cut)) < n_rows
     assert not (cut / "summary.json").exists()
-    started("train", "ckpt=cut/checkpoints/last.ckpt", cwd=tmp_path).well()
+    started("train", "ckpt=cut/checkpoints/last.ckpt", cwd=tmp_path).ok()
     assert_same_files(cut, whole)
     assert summary(cut)["steps"] == summary(whole)["steps"]
 
@@ -56,14 +56,14 @@ def test_an_interrupted_run_says_how_to_go_on(number, command, tmp_path):
     assert end["stop_reason"] == "interrupted"
     assert end["t_end"] == seen["t"][-1] < 1e4
     assert run.state() is RunState.CUT_OFF
-    command("train", "ckpt=r/checkpoints/last.ckpt", f"schedule.t_max={1.1 * end['t_end']}").well()
+    command("train", "ckpt=r/checkpoints/last.ckpt", f"schedule.t_max={1.1 * end['t_end']}").ok()
     assert run.read_summary()["stop_reason"] == "t_max"
     assert run.state() is RunState.COMPLETE
     assert np.array_equal(run.read_history()["test_error_network"][: len(seen["t"])], seen["test_error_network"])
 
 
 def test_an_ended_run_goes_on_only_if_it_is_extended(command, tmp_path):
-    command("train", *SMALL, *NO_EVENTS, "schedule.t_max=2", "hydra.run.dir=r").well()
+    command("train", *SMALL, *NO_EVENTS, "schedule.t_max=2", "hydra.run.dir=r").ok()
     again = command("train", "ckpt=r/checkpoints/last.ckpt")
     assert again.status == 2
     assert "raise schedule.t_max" in again.err
@@ -71,7 +71,7 @@ def test_an_ended_run_goes_on_only_if_it_is_extended(command, tmp_path):
     assert other.status == 2
     assert "alpha=2" in other.err
     before = rows(tmp_path / "r")
-    command("train", "ckpt=r/checkpoints/last.ckpt", "schedule.t_max=4").well()
+    command("train", "ckpt=r/checkpoints/last.ckpt", "schedule.t_max=4").ok()
     after = rows(tmp_path / "r")
     assert after[: len(before)] == before
     assert after[-1]["t"] == 4.0

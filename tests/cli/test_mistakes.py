@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from support.command import call
 
 import mfnet.cli
+from support.command import call
 
 SETTINGS = [
     (["alpha=-1"], "alpha=-1"),
@@ -155,7 +155,7 @@ def test_an_interruption_before_a_run_has_begun_costs_one_line(command, monkeypa
 
 
 def test_help_and_unknown_commands(command):
-    assert "mfnet train -m" in command("--help").well().out
+    assert "mfnet train -m" in command("--help").ok().out
     unknown = command("trian")
     assert unknown.status == 2
     assert "train, predict, reproduce, collect, validate" in unknown.err

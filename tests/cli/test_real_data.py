@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from scipy.special import ndtr
 from sklearn.datasets import load_digits
-from support.command import NO_EVENTS, assert_same_files, call, columns, summary
 
 from mfnet.data.sources import openml
 from mfnet.observables import r_squared
 from mfnet.run_directory import RunDirectory
+from support.command import NO_EVENTS, assert_same_files, call, columns, summary
 
 QUICK = [*NO_EVENTS, "schedule.per_decade=4"]
 
@@ -24,7 +24,7 @@ QUICK = [*NO_EVENTS, "schedule.per_decade=4"]
 def realistic(tmp_path_factory):
     """The prepared experiment, in small, with its figures."""
     cwd, settings = tmp_path_factory.mktemp("realistic"), ["M=200", "N=500", "schedule.per_decade=8", "hydra.run.dir=r"]
-    call("train", "experiment=realistic", *settings, cwd=cwd, figures=True).well()
+    call("train", "experiment=realistic", *settings, cwd=cwd, figures=True).ok()
     return RunDirectory(cwd / "r")
 
 
@@ -91,7 +91,7 @@ def test_the_experiment_on_idx_files_runs_small(command, tmp_path):
         write_idx(tmp_path / f"{part}-images-idx3-ubyte.gz", digits.images[rows])
         write_idx(tmp_path / f"{part}-labels-idx1-ubyte.gz", digits.target[rows])
     settings = ["data.source.folder=.", "M=100", "N=100", "schedule.t_max=200", *QUICK, "hydra.run.dir=r"]
-    command("train", "experiment=realistic_fashion", *settings).well()
+    command("train", "experiment=realistic_fashion", *settings).ok()
     end = summary(tmp_path / "r")
     assert end["stop_reason"] in ("enough_satisfied", "all_satisfied")
     assert end["n_unsatisfied"] <= 1
@@ -102,7 +102,7 @@ def test_the_experiment_on_idx_files_runs_small(command, tmp_path):
 def test_linear_classifiers_reach_the_best_error_on_a_mixture(command, tmp_path):
     """Φ(−μ) = 0.159 is the least error that any has; within 4 standard errors of 10⁴ test examples, and 0.01."""
     settings = ["data=mixture", "M=20", "N=2000", "d=5", "schedule=listed", "schedule.times=[1]", "overlay=[baselines]"]
-    command("train", *settings, *NO_EVENTS, "hydra.run.dir=r").well()
+    command("train", *settings, *NO_EVENTS, "hydra.run.dir=r").ok()
     errors = summary(tmp_path / "r")["baselines"]
     for name in ("linear_svm", "logistic_regression"):
         assert abs(errors[name] - float(ndtr(-1.0))) < 0.01 + 4.0 * math.sqrt(0.16 * 0.84 / 1e4)
@@ -120,7 +120,7 @@ def test_a_linear_network_is_followed_to_the_end(command, tmp_path):
         "flow.rtol=0.002",
         "schedule.t_max=20",
     ]
-    command("train", *settings, *QUICK, *overlay, "hydra.run.dir=r").well()
+    command("train", *settings, *QUICK, *overlay, "hydra.run.dir=r").ok()
     history = columns(tmp_path / "r")
     assert history["unsatisfied_network"][-1] < 0.3
     for name in ("r2_a", "r2_w_par", "r2_moved"):
@@ -133,7 +133,7 @@ def test_a_linear_network_is_followed_to_the_end(command, tmp_path):
 def test_classes_of_unequal_size_are_not_followed_at_all(command, tmp_path):
     """The theory has no constant: with one digit against nine, a moves along ⟨y⟩ from the start, and that is said."""
     settings = ["data=digits", "data.positive=[7]", "data.negative=null", "N=400", "M=100", "theory=mean_field"]
-    command("train", *settings, "overlay=[node_agreement]", "schedule.t_max=2", *QUICK, "hydra.run.dir=r").well()
+    command("train", *settings, "overlay=[node_agreement]", "schedule.t_max=2", *QUICK, "hydra.run.dir=r").ok()
     departure = summary(tmp_path / "r")["nodes"]["theory"]
     assert (departure["departed"], departure["until"], departure["because"]) == (True, 0.0, ["r2_moved"])
     assert departure["outside_then"] > 0.4
@@ -144,7 +144,7 @@ def test_minibatches_and_the_flow_have_one_time_axis(command, tmp_path):
     """On the same task γ and n_u of SGD are those of the full-batch flow, within the noise of batches of 100."""
     settings = ["data=digits", "M=200", "theory=none", "schedule=listed", "schedule.times=[2,4,8]"]
     for flow in (["flow=averaged"], ["flow=sgd", "flow.dt=0.05"]):
-        command("train", *settings, *flow, *NO_EVENTS, f"hydra.run.dir={flow[0][5:]}").well()
+        command("train", *settings, *flow, *NO_EVENTS, f"hydra.run.dir={flow[0][5:]}").ok()
     batches, whole = (columns(tmp_path / name) for name in ("sgd", "averaged"))
     np.testing.assert_array_equal(batches["t"], whole["t"])
     np.testing.assert_allclose(batches["gamma_network"], whole["gamma_network"], rtol=0.03)
@@ -155,9 +155,9 @@ def test_minibatches_and_the_flow_have_one_time_axis(command, tmp_path):
 def test_a_run_on_real_data_goes_on(command, tmp_path):
     """Cut by its schedule and extended, the columns of agreement are those of a run that was left alone."""
     settings = ["data=digits", "M=50", "N=100", "overlay=[node_agreement]", "schedule=listed", *NO_EVENTS]
-    command("train", *settings, "schedule.times=[1,2,4,8]", "hydra.run.dir=whole").well()
-    command("train", *settings, "schedule.times=[1,2]", "hydra.run.dir=cut").well()
-    command("train", "ckpt=cut/checkpoints/last.ckpt", "schedule.times=[1,2,4,8]").well()
+    command("train", *settings, "schedule.times=[1,2,4,8]", "hydra.run.dir=whole").ok()
+    command("train", *settings, "schedule.times=[1,2]", "hydra.run.dir=cut").ok()
+    command("train", "ckpt=cut/checkpoints/last.ckpt", "schedule.times=[1,2,4,8]").ok()
     assert_same_files(tmp_path / "cut", tmp_path / "whole")
     assert summary(tmp_path / "cut")["nodes"] == summary(tmp_path / "whole")["nodes"]
 
@@ -165,13 +165,13 @@ def test_a_run_on_real_data_goes_on(command, tmp_path):
 @pytest.mark.slow
 def test_a_sweep_over_classes_has_the_sizes_of_each(command, tmp_path):
     classes = "data.positive=[3],[0,1,2]"
-    command("train", "-m", "data=digits", "M=10", classes, "schedule.t_max=0.1", *QUICK, "hydra.sweep.dir=s").well()
+    command("train", "-m", "data=digits", "M=10", classes, "schedule.t_max=0.1", *QUICK, "hydra.sweep.dir=s").ok()
     sizes = [summary(path.parent)["config"]["N"] for path in sorted(tmp_path.glob("s/*/summary.json"))]
     assert sizes == [267, 533]
 
 
 def test_the_theory_alone_is_predicted_for_a_data_set(command, tmp_path):
-    done = command("predict", "data=digits", "schedule=listed", "schedule.times=[1,10]", "hydra.run.dir=p").well()
+    done = command("predict", "data=digits", "schedule=listed", "schedule.times=[1,10]", "hydra.run.dir=p").ok()
     assert 0.0 < columns(tmp_path / "p")["unsatisfied_theory"][-1] < 1.0
     assert "gamma ends at" in done.out
 
@@ -188,7 +188,7 @@ class Fetched:
 def test_sets_of_openml_are_prepared(name, command, tmp_path, monkeypatch):
     monkeypatch.setattr(openml, "fetch_openml", lambda name, **_: Fetched)
     settings = [f"data={name}", "N=500", "schedule=listed", "schedule.times=[1,30]", "hydra.run.dir=p"]
-    command("predict", *settings).well()
+    command("predict", *settings).ok()
     assert 0.0 < columns(tmp_path / "p")["unsatisfied_theory"][-1] < 1.0
 
 

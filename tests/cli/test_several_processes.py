@@ -10,6 +10,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
+
 from support.command import NO_EVENTS, call, rows, summary
 from support.processes import PATIENCE, Started, started
 
@@ -47,13 +48,13 @@ def assert_same_run(ours, theirs):
 def whole(tmp_path_factory):
     """The run of a single process that was left alone."""
     cwd = tmp_path_factory.mktemp("one")
-    call("train", *SMALL, WHOLE, "hydra.run.dir=whole", cwd=cwd, figures=True).well()
+    call("train", *SMALL, WHOLE, "hydra.run.dir=whole", cwd=cwd, figures=True).ok()
     return cwd / "whole"
 
 
 def test_two_processes_leave_one_run_which_others_may_go_on_with(whole, tmp_path):
     """Lightning starts the second process; one process goes on, or two by torchrun that divide the run otherwise."""
-    done = started("train", *SMALL, HALF, *BY_NODES, "hydra.run.dir=r", cwd=tmp_path).well()
+    done = started("train", *SMALL, HALF, *BY_NODES, "hydra.run.dir=r", cwd=tmp_path).ok()
     assert done.err == ""
     assert done.out.count("ended by t_max") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["r"]
@@ -62,10 +63,10 @@ def test_two_processes_leave_one_run_which_others_may_go_on_with(whole, tmp_path
     assert events[0] == events[1]
 
     shutil.copytree(tmp_path / "r", tmp_path / "s")
-    alone = started("train", "ckpt=r/checkpoints/last.ckpt", WHOLE, *ALONE_AGAIN, cwd=tmp_path).well()
+    alone = started("train", "ckpt=r/checkpoints/last.ckpt", WHOLE, *ALONE_AGAIN, cwd=tmp_path).ok()
     group = ["--standalone", "--nproc_per_node=2", "-m", "mfnet"]
     command = [*group, "train", "ckpt=s/checkpoints/last.ckpt", WHOLE, *BY_ROWS]
-    together = started(*command, cwd=tmp_path, module=TORCHRUN).well()
+    together = started(*command, cwd=tmp_path, module=TORCHRUN).ok()
     for directory, printed in (("r", alone.out), ("s", together.out)):
         assert printed.count("ended by t_max") == 1
         assert_same_run(tmp_path / directory, whole)
@@ -83,7 +84,7 @@ def test_two_machines_leave_the_run_of_one(whole, tmp_path):
         Started(*group, f"--node_rank={rank}", "-m", "mfnet", "train", *settings, cwd=tmp_path, module=TORCHRUN)
         for rank in (0, 1)
     ]
-    first, second = (machine.end().well() for machine in both)
+    first, second = (machine.end().ok() for machine in both)
     assert "ended by t_max" in first.out
     assert second.out == ""
     assert_same_run(tmp_path / "r", whole)

@@ -7,10 +7,10 @@ import signal
 import time
 
 import pytest
-from support.command import NO_EVENTS, assert_same_files, summary
-from support.processes import Started, cold, started
 
 from mfnet.run_directory import RunDirectory
+from support.command import NO_EVENTS, assert_same_files, summary
+from support.processes import Started, cold, started
 
 SMALL = ["N=200", "d=10", "data.n_test=100", "schedule.per_decade=3", "trainer.accelerator=cpu"]
 JOBLIB = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
@@ -26,7 +26,7 @@ def runs(sweep):
 def test_a_sweep_leaves_a_directory_for_each_run(command, tmp_path):
     """With the type of numbers that its own α calls for: no run sees what another has set."""
     settings = [*SMALL, *NO_EVENTS, "schedule.per_decade=2", "hydra.sweep.dir=sweep"]
-    command("train", "-m", "M=10,20", "alpha=1e-3,1e3", *settings, figures=True).well()
+    command("train", "-m", "M=10,20", "alpha=1e-3,1e3", *settings, figures=True).ok()
     paths = [path.parent for path in (tmp_path / "sweep").glob("*/summary.json")]
     assert len(paths) == 4
     ends = [summary(path) for path in paths]
@@ -40,7 +40,7 @@ def test_a_sweep_leaves_a_directory_for_each_run(command, tmp_path):
 def test_a_killed_sweep_goes_on_to_the_same_runs(command, tmp_path):
     """SIGKILL at a random moment, twice; then every file's content is that of a sweep that was left alone."""
     settings = ["train", "-m", "M=20", "seed=0,1", *SMALL, *NO_EVENTS]
-    command(*settings, "alpha=1,1000", "hydra.sweep.dir=whole").well()
+    command(*settings, "alpha=1,1000", "hydra.sweep.dir=whole").ok()
     moments = random.Random(0)
     for n_before in (0, 1):
         sweep = Started(*settings, "alpha=1,1000", "hydra.sweep.dir=cut", cwd=tmp_path)
@@ -50,7 +50,7 @@ def test_a_killed_sweep_goes_on_to_the_same_runs(command, tmp_path):
         assert sweep.end().status == -signal.SIGKILL
     done = {run.summary: run.summary.stat().st_mtime_ns for run in runs(tmp_path / "cut").values()}
     assert 2 <= len(done) < 4
-    last = started(*settings, "alpha=1,1000", "hydra.sweep.dir=cut", cwd=tmp_path).well()
+    last = started(*settings, "alpha=1,1000", "hydra.sweep.dir=cut", cwd=tmp_path).ok()
     assert f"4 runs in cut: {len(done)} complete" in last.out
     assert "4 of 4 runs complete" in last.out
     assert all(path.stat().st_mtime_ns == before for path, before in done.items())
@@ -60,7 +60,7 @@ def test_a_killed_sweep_goes_on_to_the_same_runs(command, tmp_path):
         assert cut[key].path.name == run.path.name
         assert_same_files(cut[key].path, run.path)
 
-    more = command(*settings, "alpha=1,10,1000", "hydra.sweep.dir=cut").well()
+    more = command(*settings, "alpha=1,10,1000", "hydra.sweep.dir=cut").ok()
     assert "6 runs in cut: 4 complete, 2 new" in more.out
     assert all(path.stat().st_mtime_ns == before for path, before in done.items())
     assert len(runs(tmp_path / "cut")) == 6
@@ -83,11 +83,21 @@ class Fails(Theory):
 @pytest.mark.slow
 @pytest.mark.parametrize(("launcher", "start"), [([], started), (JOBLIB, cold)], ids=["basic", "joblib"])
 def test_a_run_that_fails_is_named_and_does_not_stop_the_others(launcher, start, tmp_path):
-    """Typed again it tries what has failed, by whatever launcher."""
+    """Typed again it tries what has failed, by whatever launcher; and no run sees what another has set."""
     (tmp_path / "mine.py").write_text(FAILS)
     theory = "theory: {_target_: mine.Fails, seed: '${seed}'}"
     overlay = "+callbacks.mine={_target_: mfnet.training.TheoryOverlay, name: mine, " + theory + "}"
-    settings = ["-m", "M=10", "seed=0,1,2", *SMALL, *NO_EVENTS, "schedule.t_max=5", overlay, "hydra.sweep.dir=s"]
+    settings = [
+        "-m",
+        "M=10",
+        "seed=0,1",
+        "alpha=1e3,1",
+        *SMALL,
+        *NO_EVENTS,
+        "schedule.t_max=5",
+        overlay,
+        "hydra.sweep.dir=s",
+    ]
 
     environment = {"PYTHONPATH": str(tmp_path), "FAILING": "1"}
     first = start("train", *settings, *launcher, cwd=tmp_path, environment=environment)
@@ -95,10 +105,13 @@ def test_a_run_that_fails_is_named_and_does_not_stop_the_others(launcher, start,
     assert "FAILED s/M10" in first.err  # when it happened
     assert "nothing is known of seed 1" in first.out  # and at the end
     assert "Traceback" not in first.out + first.err
-    assert "2 of 3 runs complete" in first.out
-    (failed,) = (tmp_path / "s").glob("*/error.log")
-    assert "Traceback" in failed.read_text()
-    again = started("train", *settings, cwd=tmp_path, environment=environment | {"FAILING": "none"}).well()
-    assert "3 runs in s: 2 complete, 1 failed" in again.out
-    assert not failed.exists()
-    assert len(runs(tmp_path / "s")) == 3
+    assert "2 of 4 runs complete" in first.out
+    failed = list((tmp_path / "s").glob("*/error.log"))
+    assert ["Traceback" in path.read_text() for path in failed] == [True, True]
+    again = started("train", *settings, cwd=tmp_path, environment=environment | {"FAILING": "none"}).ok()
+    assert "4 runs in s: 2 complete, 2 failed" in again.out
+    assert not any(path.exists() for path in failed)
+    dtypes = {key: run.read_summary()["dtype"] for key, run in runs(tmp_path / "s").items()}
+    assert dtypes == {
+        (alpha, seed): "float64" if alpha == 1e3 else "float32" for alpha in (1e3, 1.0) for seed in (0, 1)
+    }

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from support.command import NO_EVENTS, SMALL, call, columns, rows, summary
 
 from mfnet.data import SphericalData
 from mfnet.figures.experiments import EXPERIMENTS as WITH_FIGURES
@@ -16,6 +15,7 @@ from mfnet.network import MeanFieldNetwork
 from mfnet.seeding import generator
 from mfnet.series import SERIES
 from mfnet.tangent_kernel import kernel_motion, tangent_kernel
+from support.command import NO_EVENTS, SMALL, call, columns, rows, summary
 
 CONFIGURED = sorted(path.stem for path in (Path(__file__).parents[2] / "conf" / "experiment").glob("*.yaml"))
 #: Those that no other test runs: test_reproduce.py has those with a figure, test_real_data.py those on real data.
@@ -26,7 +26,7 @@ EXPERIMENTS = [name for name in CONFIGURED if not name.startswith("realistic") a
 def run(tmp_path_factory):
     """A small run to its end with all that it draws, and what it printed."""
     cwd = tmp_path_factory.mktemp("run")
-    printed = call("train", *SMALL, "schedule.per_decade=16", "hydra.run.dir=whole", cwd=cwd, figures=True).well().out
+    printed = call("train", *SMALL, "schedule.per_decade=16", "hydra.run.dir=whole", cwd=cwd, figures=True).ok().out
     return cwd / "whole", printed
 
 
@@ -131,7 +131,7 @@ ENDS = [
 @pytest.mark.parametrize(("settings", "reason", "holds"), ENDS, ids=[reason for _, reason, _ in ENDS])
 def test_a_run_ends_by_the_rule_it_was_given(settings, reason, holds, command, tmp_path):
     small = ["M=40", "N=400", "d=20", "data.n_test=1000", *NO_EVENTS]
-    command("train", *small, *settings, "hydra.run.dir=r").well()
+    command("train", *small, *settings, "hydra.run.dir=r").ok()
     end = summary(tmp_path / "r")
     assert end["stop_reason"] == reason
     assert holds(end, rows(tmp_path / "r"))
@@ -141,7 +141,7 @@ def test_a_run_ends_by_the_rule_it_was_given(settings, reason, holds, command, t
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_runs_small(experiment, command, tmp_path):
     small = [*SMALL, *NO_EVENTS, "schedule.t_min=null", "schedule.t_max=null"]
-    command("train", f"experiment={experiment}", *small, "hydra.run.dir=r").well()
+    command("train", f"experiment={experiment}", *small, "hydra.run.dir=r").ok()
     assert summary(tmp_path / "r")["stop_reason"] in ("t_max", "all_satisfied")
 
 
@@ -158,7 +158,7 @@ CHOICES = [
 @pytest.mark.parametrize("choices", CHOICES, ids=" ".join)
 def test_every_choice_runs(choices, command, tmp_path):
     short = ["schedule.t_max=5", "schedule.t_min=0.5"]
-    command("train", *SMALL, *NO_EVENTS, *choices, *short, "hydra.run.dir=r", figures=True).well()
+    command("train", *SMALL, *NO_EVENTS, *choices, *short, "hydra.run.dir=r", figures=True).ok()
     end = summary(tmp_path / "r")
     assert end["stop_reason"] == "t_max"
     assert end["loss"] < 1.0
@@ -182,7 +182,7 @@ def test_a_users_own_theory_is_overlaid_beside_ours(command, tmp_path, monkeypat
     monkeypatch.syspath_prepend(str(tmp_path))
     theory = "{_target_: mine.Straight, speed: 0.1}"
     overlay = "+callbacks.mine={_target_: mfnet.training.TheoryOverlay, name: mine, theory: " + theory + "}"
-    command("train", *SMALL, "schedule.t_max=1", overlay, "hydra.run.dir=r").well()
+    command("train", *SMALL, "schedule.t_max=1", overlay, "hydra.run.dir=r").ok()
     last = rows(tmp_path / "r")[-1]
     assert last["gamma_mine"] == pytest.approx(0.1)
     assert "gamma_theory" in last
@@ -194,7 +194,7 @@ def test_a_users_own_theory_is_overlaid_beside_ours(command, tmp_path, monkeypat
 def test_more_theories_are_laid_over_a_run(run, command, tmp_path):
     """Each has its columns, its run in TensorBoard and its agreement; without them there is no trace of any."""
     overlay = "overlay=[realised_width,linear_closure,kernel_closure,kernel_flow,mean_field,laziness]"
-    command("train", *SMALL, overlay, "hydra.run.dir=r", figures=True).well()
+    command("train", *SMALL, overlay, "hydra.run.dir=r", figures=True).ok()
     names = ["realised_width", "linear_closure", "kernel_closure", "kernel_flow", "mean_field"]
     history, end = columns(tmp_path / "r"), summary(tmp_path / "r")
     for name in names:
@@ -211,11 +211,11 @@ def test_more_theories_are_laid_over_a_run(run, command, tmp_path):
 def test_a_run_logs_its_kernel_and_goes_on(command, tmp_path):
     """Both series are in the history, also behind a resume, where K₀ comes from the checkpoint's initial nodes."""
     log = "+callbacks.kernel_log={_target_: mfnet.training.KernelLog, n: 150}"
-    command("train", *SMALL, "schedule.t_max=2", log, "hydra.run.dir=r").well()
+    command("train", *SMALL, "schedule.t_max=2", log, "hydra.run.dir=r").ok()
     before = rows(tmp_path / "r")
     assert before[0]["kernel_change_network"] == 0.0
     assert before[0]["kernel_alignment_network"] == pytest.approx(1.0, abs=1e-12)
-    command("train", "ckpt=r/checkpoints/last.ckpt", "schedule.t_max=4").well()
+    command("train", "ckpt=r/checkpoints/last.ckpt", "schedule.t_max=4").ok()
     after = rows(tmp_path / "r")
     assert after[: len(before)] == before
     assert list((tmp_path / "r" / "tensorboard").rglob("events*"))

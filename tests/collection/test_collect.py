@@ -349,6 +349,7 @@ def named(root, path, capsys):
     return reason
 
 
+@pytest.mark.unchecked
 @pytest.mark.parametrize("file", FILES)
 def test_a_file_that_is_cut_off_is_named(healthy, capsys, file):
     path = victim(healthy, file)
@@ -375,6 +376,7 @@ def test_a_file_with_a_byte_that_is_no_text_is_named(healthy, capsys, file):
             named(healthy, path, capsys)
 
 
+@pytest.mark.unchecked
 @pytest.mark.slow
 @pytest.mark.parametrize("file", FILES)
 def test_no_flipped_bit_makes_a_traceback(healthy, file):

@@ -14,7 +14,6 @@ import pytest
 import torch
 from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
-from support.command import NO_EVENTS
 
 from mfnet.data import Examples
 from mfnet.data.binary import BinaryTask
@@ -23,6 +22,7 @@ from mfnet.data.preparation import Preparation
 from mfnet.data.sources import ArrayFile, IDXFolder, Records
 from mfnet.run_directory import RunDirectory
 from mfnet.validation import SettingError
+from support.command import NO_EVENTS
 
 NO_TIMES = np.zeros(1)
 
@@ -222,11 +222,11 @@ def test_a_run_on_mapped_data_is_that_in_memory(flow, command, tmp_path, monkeyp
     source = folder(tmp_path, x=records.rows(np.arange(500)), y=records.classes)
     settings = ["data=npz", f"data.source.file={source.file}", f"flow={flow}", "M=30", "overlay=[node_agreement]"]
     settings += ["schedule=listed", *NO_EVENTS, *(["flow.dt=0.05"] if flow != "averaged" else [])]
-    command("train", *settings, "schedule.times=[1,2,4]", "hydra.run.dir=memory").well()
+    command("train", *settings, "schedule.times=[1,2,4]", "hydra.run.dir=memory").ok()
     assert files == []
-    command("train", *settings, "schedule.times=[1,2]", "hydra.run.dir=mapped").well()
+    command("train", *settings, "schedule.times=[1,2]", "hydra.run.dir=mapped").ok()
     goes_on = ["ckpt=mapped/checkpoints/last.ckpt", "schedule.times=[1,2,4]", f"data.memory={SMALL}"]
-    command("train", *goes_on).well()
+    command("train", *goes_on).ok()
     assert len(files) == 4  # training and test set, each in two types
     memory, mapped = (RunDirectory(tmp_path / name) for name in ("memory", "mapped"))
     one, other = memory.read_history(), mapped.read_history()

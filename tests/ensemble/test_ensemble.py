@@ -6,7 +6,6 @@ import copy
 
 import pytest
 import torch
-from support.problems import make_problem
 
 from mfnet.data import flip_labels
 from mfnet.drive import Batch
@@ -16,6 +15,7 @@ from mfnet.ensemble.rows import PaddedRows
 from mfnet.flow import Averaged, Euler, Objective, Rotation, StoppingRules, StopReason
 from mfnet.losses import margin_loss
 from mfnet.seeding import generator
+from support.problems import make_problem
 
 
 def make_problems(R, *, flip=0.0, **options):

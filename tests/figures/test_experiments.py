@@ -9,12 +9,12 @@ import matplotlib.image
 import numpy as np
 import pandas as pd
 import pytest
-from support.finished_runs import composed, jobs, model, moved_nodes, write
 
 from mfnet.collection import Points, collect, onsets, spread, until_first_end
 from mfnet.figures.experiments import EXPERIMENTS, crossover, fig2, mislabeled, universality
 from mfnet.theory import MeanField, Onset
 from mfnet.validation import validate
+from support.finished_runs import composed, jobs, model, moved_nodes, write
 
 SMALL = sorted(path.stem for path in (Path(__file__).parents[2] / "conf" / "experiment" / "small").glob("*.yaml"))
 
@@ -26,6 +26,7 @@ def test_every_figure_has_an_experiment_in_two_sizes():
     assert set(SMALL) == set(EXPERIMENTS)
 
 
+@pytest.mark.unchecked
 @pytest.mark.slow
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_both_sizes_are_allowed_and_one_is_smaller(name):
@@ -167,6 +168,7 @@ def test_figure_2_has_the_lazy_run_first(tmp_path):
     drawn("fig2", tmp_path / "sweep", tmp_path)
 
 
+@pytest.mark.unchecked
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["overfitting", "mislabeled", "crossover"])
 def test_figures_over_settings(name, tmp_path):
@@ -180,6 +182,7 @@ def test_figures_over_settings(name, tmp_path):
     drawn(name, tmp_path / "sweep", tmp_path)
 
 
+@pytest.mark.unchecked
 @pytest.mark.slow
 def test_runs_on_their_clocks_do_not_deviate_from_universality(tmp_path):
     """Nor do they but for the factor by which a measured γ is off; n_u is then compared at that γ."""

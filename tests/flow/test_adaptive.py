@@ -8,13 +8,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from support.problems import make_problem
 
 from mfnet.drive import Batch, margins_of
 from mfnet.flow import AdaptiveRotation, Averaged, Heun, Objective, Rotation, StoppingRules, StopReason
 from mfnet.flow.forecast import forecast
 from mfnet.flow.surrogate import Inputs, Surrogate, quadratic_forms
 from mfnet.losses import LOSSES, margin_loss
+from support.problems import make_problem
 
 ADAPTIVE = [AdaptiveRotation, Heun, Averaged]
 #: Relative differences of sums in float64.

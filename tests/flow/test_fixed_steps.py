@@ -8,7 +8,6 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from support.problems import ROUNDING, make_problem
 
 from mfnet.data import label, sample_inputs
 from mfnet.drive import Batch
@@ -18,6 +17,7 @@ from mfnet.network import MeanFieldNetwork
 from mfnet.observables import node_projections, order_parameter
 from mfnet.seeding import generator
 from mfnet.theory import MeanField
+from support.problems import ROUNDING, make_problem
 
 
 def make_flow(kind, problem, *, loss="hinge", alpha=1.0, fixed=True, **options):

@@ -39,7 +39,7 @@ class Ended:
     out: str
     err: str
 
-    def well(self) -> Ended:
+    def ok(self) -> Ended:
         """Itself, if it has succeeded."""
         assert self.status == 0, self.out + self.err
         return self
@@ -53,7 +53,7 @@ def call(*arguments: str, cwd: Path, figures: bool = False) -> Ended:
         cwd: The directory that it is called in.
         figures: Whether runs draw their figures.
     """
-    from mfnet.cli import main
+    from mfnet.cli import main  # after what checks its types
 
     out, err = io.StringIO(), io.StringIO()
     with ExitStack() as stack:

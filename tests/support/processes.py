@@ -59,7 +59,7 @@ class Started:
         self._printed = [tempfile.TemporaryFile() for _ in ("out", "err")]  # noqa: SIM115  (they outlive this call)
         streams = [DupFd(file.fileno()) for file in self._printed]
         given = (module, arguments, cwd, {**os.environ, **(environment or {})}, *streams)
-        self._process = prepared().Process(target=_run, args=given)
+        self._process = prepared().Process(target=_run, args=given, daemon=True)  # it ends with the tests
         self._process.start()
 
     @property

@@ -45,6 +45,7 @@ def error_after_one_step(draw, activation="relu"):
     return float(np.mean(output * draw.y_test < 0.0))
 
 
+@pytest.mark.unchecked
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("N", "M", "d", "seeds", "settings", "activation"),
@@ -72,6 +73,7 @@ def test_mean_over_draws(N, M, d, seeds, settings, activation):
     assert standard_error < 0.06 * theory
 
 
+@pytest.mark.unchecked
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("N", "M", "d", "activation"),

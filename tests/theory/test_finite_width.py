@@ -6,10 +6,10 @@ import math
 
 import numpy as np
 import pytest
-from support.plain_networks import VALUE, simulate
 
 from mfnet.theory import FiniteWidth, MeanField
 from mfnet.theory.activations import ACTIVATIONS
+from support.plain_networks import VALUE, simulate
 
 
 @pytest.mark.slow

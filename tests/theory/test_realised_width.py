@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from support.plain_networks import VALUE, simulate
 
 from mfnet.theory import Draw, MeanField, RealisedWidth
 from mfnet.theory.activations import ACTIVATIONS
+from support.plain_networks import VALUE, simulate
 
 
 def make_draw(M, d, N, seed=0):
