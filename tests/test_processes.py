@@ -11,6 +11,7 @@ from mfnet.processes import ALONE, Processes
 from support import two_processes
 from support.problems import make_problem
 from support.processes import PATIENCE, prepared
+from support.shared import made_once
 
 
 @pytest.mark.parametrize("n", [1, 2, 7, 100])
@@ -38,10 +39,7 @@ def test_a_single_process_needs_no_group():
     assert ALONE.agree(True)
 
 
-@pytest.fixture(scope="module")
-def found(tmp_path_factory):
-    """What each of two processes has found."""
-    folder = tmp_path_factory.mktemp("two")
+def compute_in_two(folder):
     arguments = {"args": (2, folder), "nprocs": 2, "join": False, "start_method": prepared().get_start_method()}
     context = torch.multiprocessing.start_processes(two_processes.compute, **arguments)
     deadline = time.monotonic() + PATIENCE
@@ -50,6 +48,12 @@ def found(tmp_path_factory):
             for process in context.processes:
                 process.kill()
             pytest.fail("the processes wait for one another")
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    """What each of two processes has found."""
+    folder = made_once(tmp_path_factory, "two", compute_in_two)
     return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
 
 

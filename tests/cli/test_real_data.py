@@ -16,6 +16,7 @@ from mfnet.data.sources import openml
 from mfnet.observables import r_squared
 from mfnet.run_directory import RunDirectory
 from support.command import NO_EVENTS, assert_same_files, call, columns, summary
+from support.shared import made_once
 
 QUICK = [*NO_EVENTS, "schedule.per_decade=4"]
 
@@ -23,8 +24,8 @@ QUICK = [*NO_EVENTS, "schedule.per_decade=4"]
 @pytest.fixture(scope="module")
 def realistic(tmp_path_factory):
     """The prepared experiment, in small, with its figures."""
-    cwd, settings = tmp_path_factory.mktemp("realistic"), ["M=200", "N=500", "schedule.per_decade=8", "hydra.run.dir=r"]
-    call("train", "experiment=realistic", *settings, cwd=cwd, figures=True).ok()
+    command = ["train", "experiment=realistic", "M=200", "N=500", "schedule.per_decade=8", "hydra.run.dir=r"]
+    cwd = made_once(tmp_path_factory, "realistic", lambda cwd: call(*command, cwd=cwd, figures=True).ok())
     return RunDirectory(cwd / "r")
 
 

@@ -16,6 +16,7 @@ from mfnet.run_directory import RunDirectory
 from mfnet.seeding import generator
 from mfnet.training import EnsembleModule, ExampleLog, NodeLog, ReplicaLog, TrainerOptions, run
 from support.command import NO_EVENTS, assert_same_files, call, columns, summary
+from support.shared import made_once
 
 pytestmark = pytest.mark.slow
 
@@ -36,17 +37,21 @@ SERIES = ("gamma", "unsatisfied", "loss", "train_error", "test_error", "mean_for
 @pytest.fixture(scope="module")
 def ensemble(tmp_path_factory):
     """An ensemble to its end, and what it printed."""
-    cwd = tmp_path_factory.mktemp("ensemble")
-    printed = call("train", *SETTINGS, f"replicas={R}", "hydra.run.dir=e", cwd=cwd, figures=True).ok().out
-    return cwd / "e", printed
+
+    def make(cwd):
+        settings = [*SETTINGS, f"replicas={R}", "hydra.run.dir=e"]
+        (cwd / "printed").write_text(call("train", *settings, cwd=cwd, figures=True).ok().out)
+
+    cwd = made_once(tmp_path_factory, "ensemble", make)
+    return cwd / "e", (cwd / "printed").read_text()
 
 
 @pytest.fixture(scope="module")
 def singles(tmp_path_factory):
     """Runs with the seeds of its replicas, one after the other."""
-    cwd = tmp_path_factory.mktemp("singles")
     settings = [*SETTINGS[:-1], *NO_EVENTS, "hydra.sweep.dir=s", "hydra.sweep.subdir=${seed}"]
-    call("train", "-m", *settings, "seed=5,6,7", cwd=cwd).ok()
+    command = ["train", "-m", *settings, "seed=5,6,7"]
+    cwd = made_once(tmp_path_factory, "singles", lambda cwd: call(*command, cwd=cwd).ok())
     return [cwd / "s" / str(seed) for seed in (5, 6, 7)]
 
 

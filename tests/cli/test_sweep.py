@@ -12,7 +12,7 @@ from mfnet.run_directory import RunDirectory
 from support.command import NO_EVENTS, assert_same_files, summary
 from support.processes import Started, cold, started
 
-SMALL = ["N=200", "d=10", "data.n_test=100", "schedule.per_decade=3", "trainer.accelerator=cpu"]
+SMALL = ["N=200", "d=10", "data.n_test=100", "schedule.per_decade=2", "trainer.accelerator=cpu"]
 JOBLIB = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
 
 
@@ -25,7 +25,7 @@ def runs(sweep):
 @pytest.mark.slow
 def test_a_sweep_leaves_a_directory_for_each_run(command, tmp_path):
     """With the type of numbers that its own α calls for: no run sees what another has set."""
-    settings = [*SMALL, *NO_EVENTS, "schedule.per_decade=2", "hydra.sweep.dir=sweep"]
+    settings = [*SMALL, *NO_EVENTS, "hydra.sweep.dir=sweep"]
     command("train", "-m", "M=10,20", "alpha=1e-3,1e3", *settings, figures=True).ok()
     paths = [path.parent for path in (tmp_path / "sweep").glob("*/summary.json")]
     assert len(paths) == 4

@@ -16,6 +16,7 @@ from mfnet.seeding import generator
 from mfnet.series import SERIES
 from mfnet.tangent_kernel import kernel_motion, tangent_kernel
 from support.command import NO_EVENTS, SMALL, call, columns, rows, summary
+from support.shared import made_once
 
 CONFIGURED = sorted(path.stem for path in (Path(__file__).parents[2] / "conf" / "experiment").glob("*.yaml"))
 #: Those that no other test runs: test_reproduce.py has those with a figure, test_real_data.py those on real data.
@@ -25,9 +26,13 @@ EXPERIMENTS = [name for name in CONFIGURED if not name.startswith("realistic") a
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A small run to its end with all that it draws, and what it printed."""
-    cwd = tmp_path_factory.mktemp("run")
-    printed = call("train", *SMALL, "schedule.per_decade=16", "hydra.run.dir=whole", cwd=cwd, figures=True).ok().out
-    return cwd / "whole", printed
+
+    def make(cwd):
+        settings = [*SMALL, "schedule.per_decade=16", "hydra.run.dir=whole"]
+        (cwd / "printed").write_text(call("train", *settings, cwd=cwd, figures=True).ok().out)
+
+    cwd = made_once(tmp_path_factory, "run", make)
+    return cwd / "whole", (cwd / "printed").read_text()
 
 
 def test_a_run_leaves_every_file_of_the_contract(run):

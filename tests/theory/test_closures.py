@@ -239,7 +239,7 @@ def test_real_networks(alpha, flip, t_end):
     deviations = []
     for seed in range(3):
         draw = make_draw(500, 400, 20, seed, flip=flip)
-        network, *_ = train(draw, model, t, 0.2 if alpha == 1.0 else 2.0)
+        network, *_ = train(draw, model, t, 0.4 if alpha == 1.0 else 4.0)
         deviations.append(series(KernelClosure(model, "actual"), draw, t) - network)
     unsatisfied, *errors = np.array(deviations).transpose(1, 0, 2)[1:]
     assert np.abs(unsatisfied).max() < 0.05
