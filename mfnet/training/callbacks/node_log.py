@@ -65,7 +65,7 @@ class NodeLog(Observer):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._t = list(state_dict["t"])
-        self._rows = [tuple(row) for row in state_dict["rows"].numpy().copy()]
+        self._rows = [tuple(row) for row in np.array(state_dict["rows"])]  # older checkpoints have lists
 
 
 def _write_nodes(writer: SummaryWriter, nodes: Nodes, k: int) -> None:
