@@ -65,7 +65,8 @@ class NodeLog(Observer):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._t = list(state_dict["t"])
-        self._rows = [tuple(row) for row in np.array(state_dict["rows"])]  # older checkpoints have lists
+        rows = torch.as_tensor(state_dict["rows"], dtype=torch.float64)  # older checkpoints have lists
+        self._rows = [tuple(row) for row in rows.numpy().copy()]
 
 
 def _write_nodes(writer: SummaryWriter, nodes: Nodes, k: int) -> None:
