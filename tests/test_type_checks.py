@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from jaxtyping import TypeCheckError
@@ -20,3 +24,11 @@ def test_a_wrong_shape_is_refused():
 def test_a_wrong_shape_is_let_through_where_nothing_is_checked():
     with pytest.raises(RuntimeError, match="must match the size"):
         order_parameter(FOUR, FOUR, FOUR, FIVE)
+
+
+@pytest.mark.slow
+def test_the_examples_of_one_module_are_run_alone():
+    """Without any file of the tests, so that what checks types is found by the settings of pytest alone."""
+    command = [sys.executable, "-m", "pytest", "mfnet/observables.py"]
+    done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout

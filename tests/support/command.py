@@ -18,6 +18,7 @@ from unittest import mock
 
 import numpy as np
 
+from mfnet.cli import main
 from support.type_checks import unchecked
 
 #: A network that is trained in a second, most of which are observations.
@@ -53,8 +54,6 @@ def call(*arguments: str, cwd: Path, figures: bool = False) -> Ended:
         cwd: The directory that it is called in.
         figures: Whether runs draw their figures.
     """
-    from mfnet.cli import main  # after what checks its types
-
     out, err = io.StringIO(), io.StringIO()
     with ExitStack() as stack:
         stack.enter_context(chdir(cwd))
