@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mfnet.data import flip_labels
-from mfnet.drive import Batch
+from mfnet.flow import Batch
 from mfnet.ensemble import Batches, EnsembleAveraged, EnsembleEuler, EnsembleRotation, Replicas
 from mfnet.ensemble.drive import TILE_ELEMENTS, Nodes, rates, rates_and_outputs, velocity
 from mfnet.ensemble.rows import PaddedRows

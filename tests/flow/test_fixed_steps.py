@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mfnet.data import label, sample_inputs
-from mfnet.drive import Batch
+from mfnet.flow import Batch
 from mfnet.flow import Descent, Euler, Objective, Rotation, StopReason
 from mfnet.losses import margin_loss
 from mfnet.network import MeanFieldNetwork
@@ -70,7 +70,7 @@ def test_a_network_in_root_scaling_is_one_in_mean_field_scaling_at_another_alpha
         return torch.relu(x @ w.T / math.sqrt(d)) @ a / math.sqrt(M)
 
     start = root_output(a, w).detach()
-    batch = Batch(x, y, network.output(x, initial=True))
+    batch = Batch(x, y)
     objective = Objective(network, margin_loss("hinge"), alpha * math.sqrt(M), lambda _: batch, fixed=True)
     Euler(objective, dt).step(until=n_steps * dt)
     for _ in range(n_steps):

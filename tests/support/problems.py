@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from mfnet.data import label, sample_inputs
-from mfnet.drive import Batch
+from mfnet.flow import Batch
 from mfnet.network import MeanFieldNetwork
 from mfnet.processes import ALONE, Processes
 from mfnet.seeding import generator
@@ -46,7 +46,7 @@ def make_problem(
     direction[0] = 1.0
     x = sample_inputs(N, d, "normal", generator(seed, "train"))
     x = processes.take_rows(x)
-    batch = Batch(x.to(dtype), label(x, direction).to(dtype), network.output(x.to(dtype), initial=True))
+    batch = Batch(x.to(dtype), label(x, direction).to(dtype))
     if moved:
         a = torch.randn(M, generator=generator(seed, "move a"), dtype=torch.float64).to(dtype)
         w = torch.randn(M, d, generator=generator(seed, "move w"), dtype=torch.float64).to(dtype)
