@@ -16,7 +16,6 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
-
 Loss = TypeVar("Loss", bound="MarginLoss")
 
 

@@ -57,9 +57,7 @@ class Networks(nn.Module):
     a0: Tensor
     w0: Tensor
 
-    def __init__(
-        self, M: int, activation: Activation, precision: str, processes: Processes, a: Tensor, w: Tensor
-    ):
+    def __init__(self, M: int, activation: Activation, precision: str, processes: Processes, a: Tensor, w: Tensor):
         super().__init__()
         self.M, self.activation, self.precision, self.processes = M, activation, precision, processes
         self.a, self.w = nn.Parameter(a.clone()), nn.Parameter(w.clone())

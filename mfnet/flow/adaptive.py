@@ -157,7 +157,8 @@ class SecondOrder(AdaptiveFlow[State]):
             return state, [Step(error, work=2.0) for error in errors]
         rates, margins = evaluator.present_rates_and_margins(nodes)
         lost, above = evaluator.sums(*evaluator.seen(margins)).tolist()
-        steps = [Step(error, 4.0, *seen) for error, *seen in zip(errors, lost, [n / evaluator.N for n in above])]
+        seen = zip(errors, lost, above, strict=True)
+        steps = [Step(error, 4.0, lost=lost_, satisfied=above_ / evaluator.N) for error, lost_, above_ in seen]
         return replace(state, a=nodes.a, w=nodes.w, rates=rates, margins=margins), steps
 
 

@@ -81,7 +81,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -95,7 +95,8 @@ from mfnet.flow.flow import Step
 from mfnet.flow.forecast import forecast
 from mfnet.flow.motion import moved, velocity
 from mfnet.flow.objective import Objective
-from mfnet.flow.state import State, divided
+from mfnet.flow.rows import per_replica
+from mfnet.flow.state import OF_NODES, OF_ROWS, State
 from mfnet.flow.surrogate import Surrogate
 from mfnet.losses import MarginLoss
 from mfnet.network import Nodes
@@ -116,9 +117,9 @@ class AveragedState(State):
         change: Change of the rates over the last step, under its forces; 0 before the first.
     """
 
-    force: Float[Tensor, "R N"] = divided("rows")
-    residual: Float[Tensor, "R N"] = divided("rows")
-    change: Float[Tensor, "R M k"] = divided("nodes")
+    force: Float[Tensor, "R N"] = field(metadata=OF_ROWS)
+    residual: Float[Tensor, "R N"] = field(metadata=OF_ROWS)
+    change: Float[Tensor, "R M k"] = field(metadata=OF_NODES)
 
 
 class Averaged(AdaptiveFlow[AveragedState]):
@@ -177,7 +178,7 @@ class Averaged(AdaptiveFlow[AveragedState]):
         force = ahead.force
 
         under = self._rates_under(evaluator, state, force, dt)
-        expected = state.change * force.new_tensor(under.expected)[:, None, None]
+        expected = state.change * per_replica(under.expected, state.change)
         nodes = moved(activation, state.nodes, torch.add(under.rates, expected, alpha=0.5), dt)
         rates, margins = evaluator.rates_and_margins(nodes, force, under.n_forced)
         change = rates - under.rates
@@ -208,18 +209,9 @@ class Averaged(AdaptiveFlow[AveragedState]):
                 sliding=changing_ / evaluator.N,
             )
             steps.append(step)
-        residual = state.residual + (margins - ahead.margins) * margins.new_tensor([self.memory / x for x in dt])[:, None]
-        new = replace(
-            state,
-            a=nodes.a,
-            w=nodes.w,
-            rates=rates,
-            margins=margins,
-            force=force,
-            residual=residual,
-            change=change,
-        )
-        return new, steps
+        missed_speed = (margins - ahead.margins) * per_replica([self.memory / length for length in dt], margins)
+        moved_on: dict[str, Any] = {"rates": rates, "margins": margins, "force": force, "change": change}
+        return replace(state, a=nodes.a, w=nodes.w, residual=state.residual + missed_speed, **moved_on), steps
 
     def _rates_under(
         self, evaluator: Evaluator, state: AveragedState, force: Float[Tensor, "R N"], dt: Sequence[float]

@@ -46,7 +46,9 @@ class Descent(FixedStepFlow):
     ):
         super().__init__(objective, dt)
         if len(objective.alpha) > 1:
-            raise ValueError("an optimizer of torch's has one state for all nodes: replicas could not end each by itself")
+            raise ValueError(
+                "an optimizer of torch's has one state for all nodes: replicas could not end each by itself"
+            )
         bound = optimizer.keywords if isinstance(optimizer, partial) else {}
         lr = {} if "lr" in bound else {"lr": objective.networks.M * dt}
         self.inner = optimizer(objective.networks.parameters(), **lr)

@@ -18,7 +18,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import cached_property
+from functools import cached_property, partial
 from typing import ClassVar, NamedTuple, TypeVar
 
 import torch
@@ -92,9 +92,10 @@ class Evaluator(ABC):
         initial = Nodes(*(values[there] for values in self.initial))
         x, y, f0 = (values[there] for values in (self.x, self.y, self.f0))
         some = type(self)(self.networks, self.loss.of(there), self.alpha[there], initial, x, y, f0)
-        if "inputs" in vars(self):
+        if "mean_length" in vars(self):
             own = x if self.inputs.x is self.x else self.inputs.x[there]
             some.inputs = Inputs(own, self.inputs.y[there], self.inputs.lengths[there])
+            some.mean_length = self.mean_length[there]
         return some
 
     @abstractmethod
@@ -132,8 +133,10 @@ class Evaluator(ABC):
 
     def mean_squares(self, *vectors: Nodes) -> Float[Tensor, "k R"]:
         """⟨|(a, w)|²⟩ over the nodes, of several vectors, in float64."""
-        sums = [(a.square().sum(dim=1) + w.square().sum(dim=(1, 2))).double() for a, w in vectors]
-        return self.processes.sum_nodes(torch.stack(sums)).div_(self.networks.M)
+        norm = partial(torch.linalg.vector_norm, dtype=torch.float64)
+        norms = torch.stack([norm(part.flatten(1), dim=1) for vector in vectors for part in vector])
+        squares = norms.square_().view(len(vectors), 2, -1).sum(dim=1)
+        return self.processes.sum_nodes(squares).div_(self.networks.M)
 
     def displacement(self, nodes: Nodes) -> Nodes:
         """θ − θ₀."""
@@ -145,13 +148,19 @@ class Evaluator(ABC):
 
     def sums(self, *values: Float[Tensor, "R N"] | Bool[Tensor, "R N"]) -> Float[Tensor, "k R"]:
         """Sums over the examples of all processes, in float64."""
-        return self.processes.sum_rows(torch.stack([each.sum(dim=1).double() for each in values]))
+        stacked = torch.stack([each.to(self.x.dtype) for each in values])
+        return self.processes.sum_rows(stacked.sum(dim=2, dtype=torch.float64))
 
     @cached_property
     def inputs(self) -> Inputs:
         """The inputs for forecasts: in float32 where forces jump, which are then exact multiples of 1/n_sub."""
         x, y = (self.x.float(), self.y.float()) if self.loss.jumps else (self.x, self.y)
         return Inputs(x, y, torch.linalg.vector_norm(x, dim=2).square_().div_(x.shape[2]))
+
+    @cached_property
+    def mean_length(self) -> Float[Tensor, " R"]:
+        """⟨|x|²⟩/d over the examples of all processes."""
+        return self.processes.sum_rows(self.inputs.lengths.sum(dim=1)).div_(self.N)
 
     def threads(self) -> AbstractContextManager[None]:
         """Inside, as many threads as the size of the problem is worth."""

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mfnet.flow.rows import PaddedRows
-from mfnet.flow.surrogate import Forces, SomeRows, Surrogate
+from mfnet.flow.rows import PaddedRows, per_replica
+from mfnet.flow.surrogate import Forces, Rows, Surrogate
 from mfnet.losses import MarginLoss
-from mfnet.processes import Processes
+from mfnet.processes import ALONE, Processes
 from mfnet.threads import one_thread
 
 #: Fewest and most sub-steps of a step in which a force changes.
@@ -59,80 +59,121 @@ def forecast(
         resolution: Longest sub-step: change of a margin, in units of h, if all forces that may change changed by 1.
     """
     m = margins.to(surrogate.kappa.dtype)
-    loss = loss.like(m)
+    loss, processes = loss.like(m), surrogate.processes
     now = surrogate.of_all(loss.force(m))
     speed = surrogate.speed(now) + residual
-    rows = _open_rows(surrogate, loss, m, now.force, speed, dt)
-    n_open = [surrogate.processes.count_rows(n) for n in rows.counts]
-    if max(n_open) == 0:
-        return Forecast(now.force.to(margins.dtype), margins + speed * _column(dt, margins), [0] * len(dt))
-    part = surrogate.rows(rows)
-    jumps = [length * jump / resolution for length, jump in zip(dt, _jumps(part, rows, loss, surrogate), strict=True)]
-    plan = [_blocks(jump) for jump in jumps]
-    n_sub = [n_blocks * per_block for n_blocks, per_block in plan]
-
-    whole, total = surrogate, Forces(torch.zeros_like(now.force), torch.zeros_like(now.features))
-    live, later = list(range(len(dt))), residual  # what has sub-steps to come, and its residuals
-    for number in range(max(n_blocks for n_blocks, _ in plan)):
-        if number > 0:
-            mean = _divided(block, [plan[r][1] for r in live])
-            staying = [i for i, r in enumerate(live) if plan[r][0] > number]
-            if len(staying) < len(live):
-                live = [live[i] for i in staying]
-                surrogate, loss = surrogate.select(staying), loss.of(staying)
-                m, later, mean = m[staying], later[staying], Forces(*(values[staying] for values in mean))
-            lengths = [dt[r] / plan[r][0] for r in live]
-            m = m + ((surrogate.speed(mean) + later) * _column(lengths, later)).to(m.dtype)
-            now = surrogate.changed(mean, loss.force(m))
-            speed = surrogate.speed(now) + later
-            rows = _open_rows(surrogate, loss, m, now.force, speed, lengths)
-            part = surrogate.rows(rows)
-        lengths, counts = [dt[r] / n_sub[r] for r in live], [plan[r][1] for r in live]
-        block = _sub_steps(part, rows, loss, m, later, now, lengths, counts, surrogate.processes)
-        if len(live) == len(dt):
-            total = Forces(total.force + block.force, total.features + block.features)
-        else:
-            there = torch.tensor(live, device=m.device)
-            total = Forces(*(sums.index_add(0, there, some) for sums, some in zip(total, block, strict=True)))
-    mean = _divided(total, n_sub)
-    end = margins + (whole.speed(mean) + residual) * _column(dt, margins)
+    open_ = _may_change(loss, m, now.force, speed, dt, processes)
+    if surrogate.all_rows is not None:
+        rows, part, everyone = None, surrogate.all_rows, open_.to(m.dtype)
+    else:
+        rows = PaddedRows(open_)
+        part, everyone = surrogate.rows(rows), rows.marks(m)
+    n_open, jumps = _jumps(part, everyone, loss, processes)
+    if max(n_open) == 0.0:
+        return Forecast(now.force.to(margins.dtype), margins + speed * per_replica(dt, margins), [0] * len(dt))
+    jumps = [length * jump / resolution for length, jump in zip(dt, jumps, strict=True)]
     lost = [not math.isfinite(jump) for jump in jumps]  # the kernel of nodes that have overflowed: the step is too long
+    n_sub = [
+        SUB_STEPS[0] if math.isnan(jump) else max(SUB_STEPS[0], math.ceil(min(jump, SUB_STEPS[1]))) for jump in jumps
+    ]
+    if rows is None:
+        lengths = [length / n for length, n in zip(dt, n_sub, strict=True)]
+        mean = surrogate.of_all(_all_rows(part, loss, m, residual, lengths, n_sub) / per_replica(n_sub, m))
+    else:
+        blocks = [math.ceil(n / BLOCK) for n in n_sub]
+        per_block = [math.ceil(n / n_blocks) for n, n_blocks in zip(n_sub, blocks, strict=True)]
+        n_sub = [n_blocks * n for n_blocks, n in zip(blocks, per_block, strict=True)]
+        mean = _in_blocks(surrogate, loss, m, residual, now, (rows, part), dt, blocks, per_block)
+    end = margins + (surrogate.speed(mean) + residual) * per_replica(dt, margins)
     if any(lost):
         end[lost] = math.nan
-    return Forecast(mean.force.to(margins.dtype), end, [n if n_ > 0 else 0 for n, n_ in zip(n_sub, n_open, strict=True)])
+    taken = [n if some > 0.0 else 0 for n, some in zip(n_sub, n_open, strict=True)]
+    return Forecast(mean.force.to(margins.dtype), end, taken)
 
 
-def _open_rows(
-    surrogate: Surrogate, loss: MarginLoss, m: Tensor, force: Tensor, speed: Tensor, dt: Sequence[float]
-) -> PaddedRows:
-    """Examples so near to the margin h that their force may change within ``dt``."""
-    change = speed.abs() * _column(dt, speed)
+def _may_change(
+    loss: MarginLoss, m: Tensor, force: Tensor, speed: Tensor, dt: Sequence[float], processes: Processes
+) -> Bool[Tensor, "R N"]:
+    """Which examples are so near to the margin h that their force may change within ``dt``."""
+    change = speed.abs().mul_(per_replica(dt, speed))
     pushed = force != 0
-    sums = torch.stack([change.masked_fill(~pushed, 0.0).sum(dim=1), pushed.sum(dim=1)])
-    sums = surrogate.processes.sum_rows(sums)
-    reach = change.add_((sums[0] / sums[1].clamp_min(1.0))[:, None]).mul_(2.0)
-    return PaddedRows(~loss.force_is_constant(m, reach))
+    sums = processes.sum_rows(torch.stack([(change * pushed).sum(dim=1), pushed.sum(dim=1)]))
+    reach = change.add_((sums[0] / sums[1].clamp_min_(1.0))[:, None]).mul_(2.0)
+    return ~loss.force_is_constant(m, reach)
 
 
-def _jumps(part: SomeRows, rows: PaddedRows, loss: MarginLoss, surrogate: Surrogate) -> list[float]:
-    """Change of a margin in units of h and t, as root mean squares over the open rows, if all their forces were 1."""
-    everyone = rows.marks(part.kappa)
-    alone = part.speed(everyone, surrogate.processes.sum_rows(part.sums(everyone))) / loss.h
-    sums = torch.stack([alone.square().sum(dim=1), everyone.sum(dim=1)]).double()
-    squares, count = surrogate.processes.sum_rows(sums)
-    return (squares / count.clamp_min(1.0)).sqrt().tolist()
+def _jumps(part: Rows, everyone: Tensor, loss: MarginLoss, processes: Processes) -> tuple[list[float], list[float]]:
+    """How many forces may change, and by how many h a margin in unit time if all did, as root mean square over them.
+
+    Args:
+        part: Rows among which they are.
+        everyone: 1 for a row whose force may change, else 0.
+        loss: The loss.
+        processes: How the examples are divided.
+    """
+    alone = part.speed(everyone, processes.sum_rows(part.sums(everyone))).mul_(everyone).div_(loss.h)
+    sums = torch.stack([everyone.sum(dim=1), alone.square_().sum(dim=1)]).double()
+    n_open, squares = processes.sum_rows(sums).tolist()
+    return n_open, [math.sqrt(square / n) if n else 0.0 for n, square in zip(n_open, squares, strict=True)]
 
 
-def _blocks(jump: float) -> tuple[int, int]:
-    """How many blocks, and sub-steps of each, resolve a change of the margins by so many times what is allowed."""
-    fewest, most = SUB_STEPS
-    n_sub = min(max(math.ceil(jump), fewest), most) if math.isfinite(jump) else fewest
-    n_blocks = math.ceil(n_sub / BLOCK)
-    return n_blocks, math.ceil(n_sub / n_blocks)
+def _all_rows(
+    part: Rows, loss: MarginLoss, m: Tensor, residual: Tensor, dt: Sequence[float], n_sub: Sequence[int]
+) -> Float[Tensor, "R N"]:
+    """Sums over sub-steps of all forces; replicas that have had theirs leave the batch after some."""
+    whole, live = torch.zeros_like(m), list(range(len(dt)))
+    for first in range(0, max(n_sub), BLOCK):
+        staying = [i for i, r in enumerate(live) if n_sub[r] > first]
+        if len(staying) < len(live):
+            live = [live[i] for i in staying]
+            part, loss, m, residual = part.select(staying), loss.of(staying), m[staying], residual[staying]
+        counts = [min(n_sub[r] - first, BLOCK) for r in live]
+        nothing = m.new_zeros(len(live), 1, part.features.shape[2])
+        summed, m = _sub_steps(part, loss, m, residual, nothing, [dt[r] for r in live], counts, ALONE)
+        whole = (
+            whole + summed if len(live) == len(dt) else whole.index_add(0, torch.tensor(live, device=m.device), summed)
+        )
+    return whole
 
 
-def _sub_steps(
-    part: SomeRows,
+def _in_blocks(
+    surrogate: Surrogate,
+    loss: MarginLoss,
+    m: Tensor,
+    residual: Tensor,
+    now: Forces,
+    seen: tuple[PaddedRows, Rows],
+    dt: Sequence[float],
+    blocks: Sequence[int],
+    per_block: Sequence[int],
+) -> Forces:
+    """Means over sub-steps: only those forces are followed that may change, which is looked at anew in every block."""
+    total = Forces(torch.zeros_like(now.force), torch.zeros_like(now.features))
+    live, rows, part = list(range(len(dt))), *seen
+    for number in range(max(blocks)):
+        lengths, counts = [dt[r] / (blocks[r] * per_block[r]) for r in live], [per_block[r] for r in live]
+        block = _of_open_rows(part, rows, loss, m, residual, now, lengths, counts, surrogate.processes)
+        there = torch.tensor(live, device=m.device)
+        total = Forces(*(sums.index_add(0, there, some) for sums, some in zip(total, block, strict=True)))
+        staying = [i for i, r in enumerate(live) if blocks[r] > number + 1]
+        if not staying:
+            break
+        mean = _divided(block, counts)
+        if len(staying) < len(live):
+            live = [live[i] for i in staying]
+            surrogate, loss = surrogate.select(staying), loss.of(staying)
+            m, residual, mean = m[staying], residual[staying], Forces(*(values[staying] for values in mean))
+        lengths = [dt[r] / blocks[r] for r in live]
+        m = m + ((surrogate.speed(mean) + residual) * per_replica(lengths, residual)).to(m.dtype)
+        now = surrogate.changed(mean, loss.force(m))
+        speed = surrogate.speed(now) + residual
+        rows = PaddedRows(_may_change(loss, m, now.force, speed, lengths, surrogate.processes))
+        part = surrogate.rows(rows)
+    return _divided(total, [n_blocks * n for n_blocks, n in zip(blocks, per_block, strict=True)])
+
+
+def _of_open_rows(
+    part: Rows,
     rows: PaddedRows,
     loss: MarginLoss,
     margins: Tensor,
@@ -142,55 +183,51 @@ def _sub_steps(
     n_sub: Sequence[int],
     processes: Processes,
 ) -> Forces:
-    """Sums over ``n_sub`` sub-steps of the forces of the open rows; those of the others are constant.
-
-    A sub-step is four operations: the features of the rows have an entry more, always 0, whose sum is always 1 and
-    carries what does not depend on their forces.
-    """
-    counts = _column(n_sub, now.force)
-    force, total_features = now.force * counts, now.features * counts[..., None]
-    if rows.n == 0 and processes.divide != "rows":
-        return Forces(force, total_features)
-    m, start = rows.take(margins), rows.take(now.force)
-    length = _column(dt, m)
+    """Sums over sub-steps; the forces of the rows that are not open are constant."""
+    counts, start = per_replica(n_sub, now.force), rows.take(now.force)
     others = now.features - processes.sum_rows(part.sums(start))
-    R, n, k = part.features.shape
-    features, base, gain = m.new_zeros(R, n, k + 1), m.new_ones(R, 1, k + 1), m.new_empty(R, k + 1, n)
-    features[..., :k], base[..., :k] = part.features, others
-    gain[:, :k] = torch.bmm(part.kernel, part.features.mT)
-    gain[:, k] = rows.take(residual)
-    gain.mul_(length[..., None])
-    own = part.kappa * length
+    total, _ = _sub_steps(part, loss, rows.take(margins), rows.take(residual), others, dt, n_sub, processes)
+    force = now.force * counts
+    rows.put(total, force)
+    change = processes.sum_rows(part.sums(total - start * counts))
+    return Forces(force, now.features * per_replica(n_sub, now.features) + change)
+
+
+def _sub_steps(
+    part: Rows,
+    loss: MarginLoss,
+    m: Tensor,
+    residual: Tensor,
+    others: Tensor,
+    dt: Sequence[float],
+    n_sub: Sequence[int],
+    processes: Processes,
+) -> tuple[Float[Tensor, "R n"], Float[Tensor, "R n"]]:
+    """Sums of the forces of some rows over their sub-steps, and the margins after the last.
+
+    A sub-step is four operations: the residual is the gain of a feature whose sum is always 1.
+    """
+    length = per_replica(dt, m)
+    gain, own = part.gain * per_replica(dt, part.gain), part.kappa * length
+    torch.mul(residual, length, out=gain[:, -1])
+    others = others.clone()
+    others[..., -1] = 1.0
     if processes.divide == "rows" and processes.rank > 0:
-        base.zero_()  # it is summed over the processes
+        others.zero_()  # the first process adds them to the sums
     forces = []
     with one_thread():
         for _ in range(max(n_sub)):
             phi = loss.force(m)
-            sums = processes.sum_rows(torch.baddbmm(base, phi[:, None], features))
+            sums = processes.sum_rows(torch.baddbmm(others, phi[:, None], part.features))
             m = torch.baddbmm(m[:, None], sums, gain).squeeze(1).addcmul_(own, phi)
             forces.append(phi)
-    total = _over_steps(forces, n_sub)
-    change = processes.sum_rows(part.sums(total - start * counts))
-    rows.put(total, force)
-    return Forces(force, total_features + change)
-
-
-def _over_steps(forces: Sequence[Tensor], n_sub: Sequence[int]) -> Float[Tensor, "R n"]:
-    """Sums over each replica's own number of sub-steps."""
-    stacked = torch.stack(list(forces))
+    stacked = torch.stack(forces)
     if min(n_sub) < len(forces):
         going = torch.arange(len(forces))[:, None] < torch.tensor(n_sub)
         stacked.mul_(going.to(stacked)[..., None])
-    return stacked.sum(dim=0)
+    return stacked.sum(dim=0), m
 
 
 def _divided(sums: Forces, n_sub: Sequence[int]) -> Forces:
     """Means over the sub-steps."""
-    counts = _column(n_sub, sums.force)
-    return Forces(sums.force / counts, sums.features / counts[..., None])
-
-
-def _column(values: Sequence[float], like: Tensor) -> Float[Tensor, "R 1"]:
-    """A number for each replica, to go with ``like`` (R, N)."""
-    return like.new_tensor(values)[:, None]
+    return Forces(sums.force / per_replica(n_sub, sums.force), sums.features / per_replica(n_sub, sums.features))

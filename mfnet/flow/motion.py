@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mfnet.activations import Activation
+from mfnet.flow.rows import per_replica
 from mfnet.network import Nodes
 
 
@@ -25,8 +26,7 @@ def velocity(activation: Activation, nodes: Nodes, rates: Float[Tensor, "R M k"]
 
 def linear_motion(nodes: Nodes, speed: Nodes, dt: Sequence[float]) -> Nodes:
     """θ + Δt θ̇ of each replica."""
-    lengths = nodes.a.new_tensor(dt)[:, None]
-    return Nodes(torch.addcmul(nodes.a, speed.a, lengths), torch.addcmul(nodes.w, speed.w, lengths[..., None]))
+    return Nodes(*(values + rate * per_replica(dt, values) for values, rate in zip(nodes, speed, strict=True)))
 
 
 def hyperbolic_rotation(nodes: Nodes, drive: Float[Tensor, "R M d"], dt: Sequence[float]) -> Nodes:
@@ -40,7 +40,7 @@ def hyperbolic_rotation(nodes: Nodes, drive: Float[Tensor, "R M d"], dt: Sequenc
     a, w = nodes
     norm = drive.norm(dim=-1)
     direction = drive / norm.clamp_min(torch.finfo(drive.dtype).tiny)[..., None]
-    angle = norm * norm.new_tensor(dt)[:, None]
+    angle = norm * per_replica(dt, norm)
     sinh, cosh_minus_one = torch.sinh(angle), 2.0 * torch.sinh(angle / 2.0).square()
     p = (w * direction).sum(dim=-1)
     turned = torch.addcmul(w, direction, (p * cosh_minus_one + a * sinh)[..., None])

@@ -93,7 +93,11 @@ class Objective:
 
     def _loss_of(self, r: int) -> MarginLoss:
         """The loss of one replica."""
-        return replace(self.margin_loss, h=float(self.margin_loss.h[r])) if isinstance(self.margin_loss.h, Tensor) else self.margin_loss
+        return (
+            replace(self.margin_loss, h=float(self.margin_loss.h[r]))
+            if isinstance(self.margin_loss.h, Tensor)
+            else self.margin_loss
+        )
 
     def parts(self) -> list[tuple[Evaluator, Nodes]]:
         """Each evaluator with views of the present nodes of its replicas."""

@@ -9,6 +9,16 @@ from jaxtyping import Bool
 from torch import Tensor
 
 
+def per_replica(values: Sequence[float], like: Tensor) -> float | Tensor:
+    """A number for each replica, to multiply or divide ``like`` (R, …) by.
+
+    That of a single replica stays on the host: a tensor of it would keep a GPU waiting.
+    """
+    if len(values) == 1:
+        return values[0]
+    return like.new_tensor(values).view(-1, *[1] * (like.ndim - 1))
+
+
 class PaddedRows:
     """The rows that a mask marks in each replica, in their order.
 
@@ -42,8 +52,9 @@ class PaddedRows:
 
     def marks(self, like: Tensor) -> Tensor:
         """1 for a row and 0 for padding, (R, n)."""
-        ones = like.new_ones(len(self._from))
-        return ones.view(self.R, self.n) if self._to is None else like.new_zeros(self.R * self.n).index_copy_(0, self._to, ones).view(self.R, self.n)
+        if self._to is None:
+            return like.new_ones(self.R, self.n)
+        return like.new_zeros(self.R * self.n).index_fill_(0, self._to, 1.0).view(self.R, self.n)
 
     def put(self, rows: Tensor, values: Tensor) -> None:
         """Writes ``rows`` (R, n) to where `take` would have them from, in ``values`` (R, N)."""

@@ -52,9 +52,8 @@ class Progress:
     stop_reason: StopReason | None = None
 
 
-def divided(among: str) -> Any:
-    """A tensor (R, M, …) or (R, N, …) whose second dimension may be divided among processes, by 'nodes' or 'rows'."""
-    return field(metadata={"among": among})
+#: Marks of tensors (R, M, …) and (R, N, …), whose second dimension may be divided among processes.
+OF_NODES, OF_ROWS = {"among": "nodes"}, {"among": "rows"}
 
 
 @dataclass(frozen=True)
@@ -69,10 +68,10 @@ class State:
     """
 
     progress: tuple[Progress, ...]
-    a: Float[Tensor, "R M"] = divided("nodes")
-    w: Float[Tensor, "R M d"] = divided("nodes")
-    rates: Float[Tensor, "R M k"] = divided("nodes")
-    margins: Float[Tensor, "R N"] = divided("rows")
+    a: Float[Tensor, "R M"] = field(metadata=OF_NODES)
+    w: Float[Tensor, "R M d"] = field(metadata=OF_NODES)
+    rates: Float[Tensor, "R M k"] = field(metadata=OF_NODES)
+    margins: Float[Tensor, "R N"] = field(metadata=OF_ROWS)
 
     @property
     def nodes(self) -> Nodes:
@@ -86,7 +85,7 @@ class State:
 
     def select(self: S, replicas: Sequence[int]) -> S:
         """The state of some replicas."""
-        tensors = {name: values[list(replicas)] for name, values in self.tensors.items()}
+        tensors: dict[str, Any] = {name: values[list(replicas)] for name, values in self.tensors.items()}
         return replace(self, progress=tuple(self.progress[r] for r in replicas), **tensors)
 
     def put(self: S, replicas: Sequence[int], some: S) -> S:

@@ -87,8 +87,8 @@ class ObservedSoFar:
         if reason is None and rules.test_error_rise and test_error > rules.test_error_rise * new.lowest_test_error:
             reason = StopReason.TEST_ERROR_ROSE
         if reason is None and rules.stationary is not None and self.displacement > 0.0:
-            if math.log(displacement / self.displacement) < rules.stationary * math.log(t / self.t):
-                reason = StopReason.STATIONARY
+            still = math.log(displacement / self.displacement) < rules.stationary * math.log(t / self.t)
+            reason = StopReason.STATIONARY if still else None
         return new, reason
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -29,21 +30,29 @@ from mfnet.flow.rows import PaddedRows
 from mfnet.network import Nodes
 from mfnet.processes import Processes
 
-#: Nodes and weights of the average over a standard normal variable; kinks limit it to three digits, which do here.
-_XI, _WEIGHT = np.polynomial.hermite_e.hermegauss(64)
-
 #: Rows of a tile of inputs.
 ROWS = 4096
+
+#: Examples, at most, for which K̂ is written out on all of them, by kind of device. On a CPU more are worth a look at
+#: which forces may change; a GPU takes longer to look than to compute them all.
+WRITTEN_OUT = {"cpu": 2048, "cuda": 2**17}
 
 
 def normal_moments(activation: Activation, s: Float[Tensor, "*R"]) -> tuple[Float[Tensor, "*R"], ...]:
     """E σ, E zσ/s², E σ² and E σ′² for normal z of standard deviations ``s``, in float64."""
     s = s[..., None]
-    z = s * torch.from_numpy(_XI).to(s.device)
-    weight = torch.from_numpy(_WEIGHT / math.sqrt(2.0 * math.pi)).to(s.device)
+    xi, weight = _quadrature(s.device)
+    z = s * xi
     value, derivative = activation.value(z), activation.derivative(z)
-    integrands = (value, z * value / s.square(), value.square(), derivative.square())
-    return tuple(integrand @ weight for integrand in integrands)
+    integrands = torch.stack([value, z * value / s.square(), value.square(), derivative.square()])
+    return (integrands @ weight).unbind()
+
+
+@cache
+def _quadrature(device: torch.device) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
+    """Nodes and weights of a mean over a standard normal variable; kinks limit it to three digits, which do here."""
+    xi, weight = np.polynomial.hermite_e.hermegauss(64)
+    return torch.from_numpy(xi).to(device), torch.from_numpy(weight / math.sqrt(2.0 * math.pi)).to(device)
 
 
 def quadratic_forms(x: Float[Tensor, "R N d"], matrix: Float[Tensor, "R d d"]) -> Float[Tensor, "R N"]:
@@ -55,10 +64,36 @@ def quadratic_forms(x: Float[Tensor, "R N d"], matrix: Float[Tensor, "R d d"]) -
 
 
 class Forces(NamedTuple):
-    """Forces of this process's examples, or sums of such over sub-steps, and their features Σ φy(x, e) of all."""
+    """Forces of this process's examples, or sums of such over sub-steps, and their features Σ φy(x, e, 0) of all."""
 
     force: Float[Tensor, "R N"]
     features: Float[Tensor, "R 1 k"]
+
+
+class Rows(NamedTuple):
+    """K̂/N on some rows, or on all, written out.
+
+    Attributes:
+        features: y(x, e, 0) of each row; the last entry is for what does not depend on forces.
+        gain: What the sums of these are multiplied with: the kernel c²(S + ⟨a²⟩)/d and 1, times the features, over N.
+        kappa: Diagonal κ/N.
+    """
+
+    features: Float[Tensor, "R n k"]
+    gain: Float[Tensor, "R k n"]
+    kappa: Float[Tensor, "R n"]
+
+    def sums(self, force: Float[Tensor, "R n"]) -> Float[Tensor, "R 1 k"]:
+        """Σ φy(x, e, 0) over the rows of this process."""
+        return torch.bmm(force[:, None], self.features)
+
+    def speed(self, force: Float[Tensor, "R n"], sums: Float[Tensor, "R 1 k"]) -> Float[Tensor, "R n"]:
+        """dm/dt of the rows from their own forces and the sums over all examples."""
+        return torch.bmm(sums, self.gain).squeeze(1).addcmul_(self.kappa, force)
+
+    def select(self, replicas: Sequence[int]) -> Rows:
+        """The rows of some replicas."""
+        return Rows(*(values[list(replicas)] for values in self))
 
 
 @dataclass(frozen=True)
@@ -68,108 +103,88 @@ class Surrogate:
     Attributes:
         x, y: Inputs and labels.
         e: Mean E σ of each example.
-        linear: c²(S + ⟨a²⟩)/d, in which the inputs meet.
-        kappa: Diagonal κ.
-        N: Number of examples of a replica, of all processes.
+        kernel: What the features meet in, over N.
+        kappa: Diagonal κ/N.
         processes: How the examples are divided.
+        all_rows: The same written out, where it is small.
     """
 
     x: Float[Tensor, "R N d"]
     y: Float[Tensor, "R N"]
     e: Float[Tensor, "R N"]
-    linear: Float[Tensor, "R d d"]
+    kernel: Float[Tensor, "R k k"]
     kappa: Float[Tensor, "R N"]
-    N: int
     processes: Processes
+    all_rows: Rows | None = None
 
     @classmethod
     def of(cls, evaluator: Evaluator, nodes: Nodes) -> Surrogate:
         """The kernels of ``nodes``."""
         (x, y, lengths), processes, N = evaluator.inputs, evaluator.processes, evaluator.N
-        d, type_ = x.shape[2], x.dtype
+        R, _, d = x.shape
         covariance, a_squared = evaluator.second_moments(nodes)
-        covariance, a_squared = covariance.to(type_), a_squared.double()
-        trace = covariance.diagonal(dim1=1, dim2=2).sum(dim=1).double()
-        mean_length = processes.sum_rows(lengths.sum(dim=1).double()) / N
-        mean_s = (trace * mean_length / d).sqrt().clamp_min(1e-12)
+        trace = covariance.diagonal(dim1=1, dim2=2).sum(dim=1)
+        mean_s = (trace * (evaluator.mean_length / d)).double().sqrt_().clamp_min_(1e-12)
         mean, c, second, slope = normal_moments(evaluator.activation, mean_s)
+        of_one = torch.stack([c.square() / d, mean / mean_s, second / mean_s.square() - c.square(), slope - c.square()])
+        c_squared, of_e, of_s, of_x = of_one.to(x.dtype)[..., None]
+        covariance, a_squared = covariance.to(x.dtype), a_squared.to(x.dtype)[:, None]
 
-        def column(values: Tensor) -> Tensor:
-            return values.to(type_)[:, None]
-
+        kernel = x.new_zeros(R, d + 2, d + 2)
+        linear = kernel[:, :d, :d].copy_(covariance)
+        linear.diagonal(dim1=1, dim2=2).add_(a_squared)
+        linear.mul_(c_squared[..., None])
+        kernel[:, d, d] = 1.0
         s_squared = quadratic_forms(x, covariance).clamp_min_(0.0).div_(d)
-        linear = covariance.clone()
-        linear.diagonal(dim1=1, dim2=2).add_(column(a_squared))
-        linear.mul_(column(c.square() / d)[..., None])
-        e = s_squared.sqrt().mul_(column(mean / mean_s))
-        kappa = s_squared.mul_(column(second / mean_s.square() - c.square())).addcmul_(e, e, value=-1.0)
-        kappa.addcmul_(lengths, column(a_squared * (slope - c.square())))
-        return cls(x, y, e, linear, kappa, N, processes)
+        e = s_squared.sqrt().mul_(of_e)
+        kappa = s_squared.mul_(of_s).addcmul_(e, e, value=-1.0).addcmul_(lengths, a_squared * of_x)
+        whole = cls(x, y, e, kernel.div_(N), kappa.div_(N), processes)
+        small = x.shape[1] <= WRITTEN_OUT[x.device.type] and processes.divide != "rows"
+        return replace(whole, all_rows=whole.rows(None)) if small else whole
 
     def select(self, replicas: Sequence[int]) -> Surrogate:
         """The kernels of some replicas."""
         if len(replicas) == len(self.y):
             return self
         there = list(replicas)
-        some = {name: getattr(self, name)[there] for name in ("x", "y", "e", "linear", "kappa")}
-        return replace(self, **some)
+        return replace(self, **{name: getattr(self, name)[there] for name in ("x", "y", "e", "kernel", "kappa")})
 
     def of_all(self, force: Float[Tensor, "R N"]) -> Forces:
         """Forces with their features."""
-        return Forces(force, self.processes.sum_rows(self._features(force)))
+        if self.all_rows is not None:
+            return Forces(force, self.all_rows.sums(force))
+        return Forces(force, self.processes.sum_rows(_features(force, self.x, self.y, self.e)))
 
     def changed(self, before: Forces, force: Float[Tensor, "R N"]) -> Forces:
         """`of_all` by what has changed, which is often little."""
         change = force - before.force
-        if change.is_cpu:  # elsewhere counting them takes longer
-            rows = PaddedRows(change != 0.0)
-            if 4 * rows.n <= change.shape[1]:
-                y, x, e = (rows.take(values) for values in (self.y, self.x, self.e))
-                features = _features(rows.take(change), x, y, e)
-                return Forces(force, before.features + self.processes.sum_rows(features))
-        return Forces(force, before.features + self.processes.sum_rows(self._features(change)))
-
-    def _features(self, force: Float[Tensor, "R N"]) -> Float[Tensor, "R 1 k"]:
-        return _features(force, self.x, self.y, self.e)
+        rows = PaddedRows(change != 0.0)
+        if 4 * rows.n <= change.shape[1]:
+            features = _features(rows.take(change), *(rows.take(values) for values in (self.x, self.y, self.e)))
+        else:
+            features = _features(change, self.x, self.y, self.e)
+        return Forces(force, before.features + self.processes.sum_rows(features))
 
     def speed(self, forces: Forces) -> Float[Tensor, "R N"]:
         """dm/dt of the examples."""
         force, features = forces
-        of_x = torch.bmm(self.x, torch.bmm(self.linear, features[..., :-1].mT)).squeeze(2)
-        return of_x.addcmul_(self.e, features[:, 0, -1:]).mul_(self.y).addcmul_(self.kappa, force).div_(self.N)
+        if self.all_rows is not None:
+            return self.all_rows.speed(force, features)
+        meeting = torch.bmm(features, self.kernel)
+        of_x = torch.bmm(self.x, meeting[..., :-2].mT).squeeze(2)
+        return of_x.addcmul_(self.e, meeting[:, 0, -2:-1]).mul_(self.y).addcmul_(self.kappa, force)
 
-    def rows(self, rows: PaddedRows) -> SomeRows:
-        """The same kernels on some rows of this process; padded ones feel and do nothing."""
-        x, y, e = (rows.take(values) for values in (self.x, self.y, self.e))
+    def rows(self, rows: PaddedRows | None) -> Rows:
+        """The same kernels written out on some rows of this process, or all; padded ones feel and do nothing."""
+        parts = (self.x, self.y, self.e, self.kappa)
+        x, y, e, kappa = parts if rows is None else (rows.take(values) for values in parts)
         R, n, d = x.shape
-        features, kernel = x.new_empty(R, n, d + 1), x.new_zeros(R, d + 1, d + 1)
-        features[..., :d], features[..., d] = x, e
-        kernel[:, :d, :d], kernel[:, d, d] = self.linear, 1.0
-        return SomeRows(features.mul_(y[..., None]), kernel.div_(self.N), rows.take(self.kappa).div_(self.N))
-
-
-class SomeRows(NamedTuple):
-    """K̂/N on some rows.
-
-    Attributes:
-        features: y(x, e) of each row.
-        kernel: What the features meet in: c²(S + ⟨a²⟩)/d and 1, over N.
-        kappa: Diagonal κ/N.
-    """
-
-    features: Float[Tensor, "R n k"]
-    kernel: Float[Tensor, "R k k"]
-    kappa: Float[Tensor, "R n"]
-
-    def sums(self, force: Float[Tensor, "R n"]) -> Float[Tensor, "R 1 k"]:
-        """Σ φy(x, e) over the rows."""
-        return torch.bmm(force[:, None], self.features)
-
-    def speed(self, force: Float[Tensor, "R n"], sums: Float[Tensor, "R 1 k"]) -> Float[Tensor, "R n"]:
-        """dm/dt of the rows from their own forces and the sums over all examples."""
-        return torch.bmm(torch.bmm(sums, self.kernel), self.features.mT).squeeze(1).addcmul_(self.kappa, force)
+        features = x.new_zeros(R, n, d + 2)
+        torch.mul(x, y[..., None], out=features[..., :d])
+        torch.mul(e, y, out=features[..., d])
+        return Rows(features, torch.bmm(self.kernel, features.mT), kappa)
 
 
 def _features(force: Tensor, x: Tensor, y: Tensor, e: Tensor) -> Float[Tensor, "R 1 k"]:
-    signed = (force.to(y.dtype) * y)[:, None]
-    return torch.cat([torch.bmm(signed, x), torch.bmm(signed, e[..., None])], dim=2)
+    signed = (force * y)[:, None]
+    return torch.cat([torch.bmm(signed, x), torch.bmm(signed, e[..., None]), signed.new_zeros(len(x), 1, 1)], dim=2)

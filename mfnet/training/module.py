@@ -66,11 +66,11 @@ class MeanFieldModule(lightning.LightningModule):
         self.objective = Objective(network, loss, alpha, source=lambda _: self.train_batches, fixed=True)
         self.test = Objective(network, loss, alpha, source=lambda _: self.test_batches, fixed=True)
         self.stop_reason: StopReason | None = None
-        self._so_far = [ObservedSoFar()] * self.R
+        self._so_far = [ObservedSoFar()] * self.n_replicas
         self._last: dict[str, Float[np.ndarray, " R"]] = {}
 
     @property
-    def R(self) -> int:
+    def n_replicas(self) -> int:
         """Number of replicas; 1 for a network alone."""
         return len(self.objective.alpha)
 
@@ -109,7 +109,7 @@ class MeanFieldModule(lightning.LightningModule):
         self.directions = torch.stack([task.direction for task in tasks]).to(self.device, self.network.w.dtype)
         last, self._last = self._last, {}
         self.series = ObservedSeries(self.network, self.objective.margin_loss, self.alpha, self.directions)
-        self._observe(0, 0.0, np.ones(self.R, dtype=bool))
+        self._observe(0, 0.0, np.ones(self.n_replicas, dtype=bool))
         self._last = last or self._last  # of the checkpoint that the run goes on from
 
     def _batches(self, examples: Sequence[Examples]) -> list[Batch]:
@@ -136,7 +136,7 @@ class MeanFieldModule(lightning.LightningModule):
     def _apply_rules(self, moving: Bool[np.ndarray, " R"]) -> None:
         """Ends replicas for what was observed of them."""
         seen = [self.observation.replicas[series.name] for series in (UNSATISFIED, TEST_ERROR, DISPLACEMENT)]
-        reasons: list[StopReason | None] = [None] * self.R
+        reasons: list[StopReason | None] = [None] * self.n_replicas
         for r in np.flatnonzero(moving):
             values = (float(series[r]) for series in seen)
             self._so_far[r], reasons[r] = self._so_far[r].and_now(self.rules, self.observation.t, *values)
@@ -155,7 +155,8 @@ class MeanFieldModule(lightning.LightningModule):
         self._last = {name: np.where(finite, values, last.get(name, values)) for name, values in new.items()}
         margins = self.network.processes.gather_rows(flow.margins()[0])
         times = np.array([p.t for p in flow.progress])
-        self.observation = Observation(k, t, self._last, *(values[0] for values in nodes), margins, times)
+        a, w_par, w_perp = (values[0] for values in nodes)
+        self.observation = Observation(k, t, self._last, a, w_par, w_perp, margins, times)
         return True
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

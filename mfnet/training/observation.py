@@ -44,7 +44,7 @@ class Observation:
         return float(self.times[0])
 
     @property
-    def R(self) -> int:
+    def n_replicas(self) -> int:
         """Number of replicas."""
         return len(self.times)
 
@@ -54,19 +54,19 @@ class Observation:
 
     def se(self, name: str) -> float:
         """Standard error of the mean."""
-        return self.std(name) / math.sqrt(self.R)
+        return self.std(name) / math.sqrt(self.n_replicas)
 
     def columns(self, name: str) -> dict[str, float]:
         """What the history says of a series."""
         mean = {f"{name}_network": self.series[name]}
-        if self.R == 1:
+        if self.n_replicas == 1:
             return mean
         return {**mean, f"{name}_network_std": self.std(name), f"{name}_network_se": self.se(name)}
 
     def curve(self, name: str) -> Curve:
         """The point of a series' curve, with a band of a standard deviation if there are replicas."""
         mean = self.series[name]
-        if self.R == 1:
+        if self.n_replicas == 1:
             return Curve(np.array([mean]))
         std = self.std(name)
         return Curve(*(np.array([number]) for number in (mean, mean - std, mean + std)))

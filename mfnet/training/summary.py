@@ -21,7 +21,6 @@ from mfnet.run_directory import RunDirectory, agreement
 from mfnet.series import GAMMA, TEST_ERROR, UNSATISFIED
 from mfnet.training.callbacks.theory_overlay import overlays
 from mfnet.training.module import MeanFieldModule
-from mfnet.training.module import MeanFieldModule
 from mfnet.training.observation import Observation
 
 TABLE_SERIES = (GAMMA, UNSATISFIED, TEST_ERROR)
@@ -54,7 +53,7 @@ def summarise(
         "n_unsatisfied": int((last.train_margins < module.loss.h).sum()),
         **{name: value for name, value in last.series.items() if name != UNSATISFIED.name},
     }
-    if module.R > 1:
+    if module.n_replicas > 1:
         result |= of_replicas(module, last)
     for overlay in overlays(trainer):
         key = "agreement" if overlay.name == "theory" else f"agreement_{overlay.name}"
@@ -67,7 +66,7 @@ def of_replicas(module: MeanFieldModule, last: Observation) -> dict[str, Any]:
     progress = module.flow.progress
     return {
         "n_unsatisfied": last.series[UNSATISFIED.name] * last.train_margins.shape[0],
-        "replicas": module.R,
+        "replicas": module.n_replicas,
         "final": {
             name: {"mean": last.series[name], "std": last.std(name), "se": last.se(name)} for name in last.series
         },

@@ -34,7 +34,7 @@ class KernelLog(Observer):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Checks that this process, the only one that has callbacks, has all nodes."""
         assert isinstance(pl_module, MeanFieldModule)
-        if pl_module.R > 1:
+        if pl_module.n_replicas > 1:
             raise ValueError("KernelLog looks at one network: leave it out, or the replicas")
         if pl_module.network.processes.divide == "nodes":
             raise ValueError("KernelLog needs all nodes on one process: divide the run by rows, or leave it out")

@@ -61,7 +61,7 @@ class NodeAgreement(Observer):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Checks that this process, the only one that has callbacks, has all nodes."""
         assert isinstance(pl_module, MeanFieldModule)
-        if pl_module.R > 1:
+        if pl_module.n_replicas > 1:
             raise ValueError("NodeAgreement looks at one network: leave it out, or the replicas")
         if pl_module.network.processes.divide == "nodes":
             raise ValueError("NodeAgreement needs all nodes on one process: divide the run by rows, or leave it out")
@@ -120,7 +120,9 @@ class NodeAgreement(Observer):
 
     def _measures(self, module: MeanFieldModule, observation: Observation, predicted: Nodes) -> dict[str, float]:
         a, w_par = (values[: self.n].double().cpu().numpy() for values in (observation.a, observation.w_par))
-        a0, w_par0 = (values[: self.n].double().cpu().numpy() for values in (module.series.a0[0], module.series.w_par0[0]))
+        a0, w_par0 = (
+            values[: self.n].double().cpu().numpy() for values in (module.series.a0[0], module.series.w_par0[0])
+        )
         moved = np.stack([a - a0, w_par - w_par0])
         predicted_moved = np.stack([predicted.a[0] - a0, predicted.w_par[0] - w_par0])
         return {
