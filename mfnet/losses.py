@@ -107,7 +107,7 @@ class Square(MarginLoss):
 LOSSES: dict[str, type[MarginLoss]] = {loss.name: loss for loss in (Hinge, SquaredHinge, Logistic, Square)}
 
 
-def margin_loss(name: str, h: float = 1.0) -> MarginLoss:
+def margin_loss(name: str, h: float | Float[Tensor, "R 1"] = 1.0) -> MarginLoss:
     """The loss of that name with margin ``h``.
 
     >>> margin_loss("hinge", h=1.0).force(torch.tensor([0.5, 2.0]))

@@ -105,6 +105,7 @@ class Flow(torch.optim.Optimizer, Generic[S]):
         """
         if self.stop_reason is not None:
             return
+        until = float(until)
         states = [self._advance(*part, until) for part in zip(self.objective.evaluators, self._begun(), strict=True)]
         self._states = states
         for own, new in zip(self.objective.networks.nodes, stacked(states).nodes, strict=True):

@@ -16,7 +16,7 @@ from torch import Tensor
 from mfnet.flow.rows import PaddedRows, per_replica
 from mfnet.flow.surrogate import Forces, Rows, Surrogate
 from mfnet.losses import MarginLoss
-from mfnet.processes import ALONE, Processes
+from mfnet.processes import Processes
 from mfnet.threads import one_thread
 
 #: Fewest and most sub-steps of a step in which a force changes.
@@ -78,7 +78,8 @@ def forecast(
     ]
     if rows is None:
         lengths = [length / n for length, n in zip(dt, n_sub, strict=True)]
-        mean = surrogate.of_all(_all_rows(part, loss, m, residual, lengths, n_sub) / per_replica(n_sub, m))
+        summed = _all_rows(part, loss, m, residual, lengths, n_sub, processes)
+        mean = surrogate.of_all(summed / per_replica(n_sub, m))
     else:
         blocks = [math.ceil(n / BLOCK) for n in n_sub]
         per_block = [math.ceil(n / n_blocks) for n, n_blocks in zip(n_sub, blocks, strict=True)]
@@ -118,7 +119,13 @@ def _jumps(part: Rows, everyone: Tensor, loss: MarginLoss, processes: Processes)
 
 
 def _all_rows(
-    part: Rows, loss: MarginLoss, m: Tensor, residual: Tensor, dt: Sequence[float], n_sub: Sequence[int]
+    part: Rows,
+    loss: MarginLoss,
+    m: Tensor,
+    residual: Tensor,
+    dt: Sequence[float],
+    n_sub: Sequence[int],
+    processes: Processes,
 ) -> Float[Tensor, "R N"]:
     """Sums over sub-steps of all forces; replicas that have had theirs leave the batch after some."""
     whole, live = torch.zeros_like(m), list(range(len(dt)))
@@ -129,7 +136,7 @@ def _all_rows(
             part, loss, m, residual = part.select(staying), loss.of(staying), m[staying], residual[staying]
         counts = [min(n_sub[r] - first, BLOCK) for r in live]
         nothing = m.new_zeros(len(live), 1, part.features.shape[2])
-        summed, m = _sub_steps(part, loss, m, residual, nothing, [dt[r] for r in live], counts, ALONE)
+        summed, m = _sub_steps(part, loss, m, residual, nothing, [dt[r] for r in live], counts, processes)
         whole = (
             whole + summed if len(live) == len(dt) else whole.index_add(0, torch.tensor(live, device=m.device), summed)
         )

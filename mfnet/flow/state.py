@@ -104,7 +104,7 @@ class State:
         if not any(mask):
             return other
         there = torch.tensor(mask, device=self.a.device)
-        tensors = {
+        tensors: dict[str, Any] = {
             name: values.where(there.view(-1, *[1] * (values.ndim - 1)), getattr(other, name))
             for name, values in self.tensors.items()
         }
@@ -118,7 +118,8 @@ class State:
             for each in fields(self)
             if each.metadata and each.name not in ("a", "w")
         }
-        return {"progress": [asdict(p) for p in self.progress], **tensors}
+        progress = [{**asdict(p), "stop_reason": p.stop_reason and str(p.stop_reason)} for p in self.progress]
+        return {"progress": progress, **tensors}
 
     @classmethod
     def restored(cls: type[S], saved: dict[str, Any], nodes: Nodes, processes: Processes) -> S:

@@ -17,7 +17,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -139,21 +139,21 @@ class Surrogate:
         e = s_squared.sqrt().mul_(of_e)
         kappa = s_squared.mul_(of_s).addcmul_(e, e, value=-1.0).addcmul_(lengths, a_squared * of_x)
         whole = cls(x, y, e, kernel.div_(N), kappa.div_(N), processes)
-        small = x.shape[1] <= WRITTEN_OUT[x.device.type] and processes.divide != "rows"
-        return replace(whole, all_rows=whole.rows(None)) if small else whole
+        return replace(whole, all_rows=whole.rows(None)) if N <= WRITTEN_OUT[x.device.type] else whole
 
     def select(self, replicas: Sequence[int]) -> Surrogate:
         """The kernels of some replicas."""
         if len(replicas) == len(self.y):
             return self
         there = list(replicas)
-        return replace(self, **{name: getattr(self, name)[there] for name in ("x", "y", "e", "kernel", "kappa")})
+        some: dict[str, Any] = {name: getattr(self, name)[there] for name in ("x", "y", "e", "kernel", "kappa")}
+        return replace(self, **some, all_rows=self.all_rows and self.all_rows.select(there))
 
     def of_all(self, force: Float[Tensor, "R N"]) -> Forces:
         """Forces with their features."""
-        if self.all_rows is not None:
-            return Forces(force, self.all_rows.sums(force))
-        return Forces(force, self.processes.sum_rows(_features(force, self.x, self.y, self.e)))
+        rows = self.all_rows
+        features = _features(force, self.x, self.y, self.e) if rows is None else rows.sums(force)
+        return Forces(force, self.processes.sum_rows(features))
 
     def changed(self, before: Forces, force: Float[Tensor, "R N"]) -> Forces:
         """`of_all` by what has changed, which is often little."""

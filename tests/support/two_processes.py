@@ -38,7 +38,7 @@ def end(name: str, processes: Processes = ALONE) -> torch.Tensor:
     objective = Objective(network, margin_loss(loss), alpha, lambda _: problem.batch, fixed=True)
     kind(objective).step(until=t)
     a, w = (processes.gather_nodes(values.detach()) for values in (network.a, network.w))
-    return torch.cat([a, w.ravel(), processes.gather_rows(objective.margins())])
+    return torch.cat([a, w.ravel(), processes.gather_rows(objective.margins()[0])])
 
 
 def collectives(processes: Processes) -> dict[str, object]:
