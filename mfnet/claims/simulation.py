@@ -271,10 +271,6 @@ def _follow(
 def _observe(flow: Flow[Any], series: ObservedSeries, seen: Objective, test: Objective) -> dict[str, float]:
     nodes = series.nodes()
     values = series(nodes, seen.margins(), test.margins())
-    return {
-        "gamma": float(values[GAMMA.name]),
-        "overlap": float(nodes.a[0].double() @ nodes.w_par[0].double()) / len(nodes.a[0]),
-        "unsatisfied": float(values[UNSATISFIED.name]),
-        "mean_force": float(flow.observed.get(MEAN_FORCE, values[UNSATISFIED.name])),
-        "test_error": float(values[TEST_ERROR.name]),
-    }
+    values |= {MEAN_FORCE: values[UNSATISFIED.name]} | flow.observed
+    found = {name: float(values[name][0]) for name in (GAMMA.name, UNSATISFIED.name, MEAN_FORCE, TEST_ERROR.name)}
+    return {**found, "overlap": float(nodes.a[0].double() @ nodes.w_par[0].double()) / len(nodes.a[0])}

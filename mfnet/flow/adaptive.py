@@ -158,7 +158,10 @@ class SecondOrder(AdaptiveFlow[State]):
         rates, margins = evaluator.present_rates_and_margins(nodes)
         lost, above = evaluator.sums(*evaluator.seen(margins)).tolist()
         seen = zip(errors, lost, above, strict=True)
-        steps = [Step(error, 4.0, lost=lost_, satisfied=above_ / evaluator.N) for error, lost_, above_ in seen]
+        steps = [
+            Step(error, 4.0 if error <= 1.0 else 2.0, lost=lost_, satisfied=above_ / evaluator.N)
+            for error, lost_, above_ in seen
+        ]
         return replace(state, a=nodes.a, w=nodes.w, rates=rates, margins=margins), steps
 
 

@@ -63,33 +63,27 @@ def forecast(
     now = surrogate.of_all(loss.force(m))
     speed = surrogate.speed(now) + residual
     open_ = _may_change(loss, m, now.force, speed, dt, processes)
-    if surrogate.all_rows is not None:
-        rows, part, everyone = None, surrogate.all_rows, open_.to(m.dtype)
-    else:
-        rows = PaddedRows(open_)
-        part, everyone = surrogate.rows(rows), rows.marks(m)
+    rows = PaddedRows(open_) if surrogate.all_rows is None else None
+    part, everyone = surrogate.rows(rows), open_.to(m.dtype) if rows is None else rows.marks(m)
     n_open, jumps = _jumps(part, everyone, loss, processes)
     if max(n_open) == 0.0:
         return Forecast(now.force.to(margins.dtype), margins + speed * per_replica(dt, margins), [0] * len(dt))
-    jumps = [length * jump / resolution for length, jump in zip(dt, jumps, strict=True)]
-    lost = [not math.isfinite(jump) for jump in jumps]  # the kernel of nodes that have overflowed: the step is too long
-    n_sub = [
-        SUB_STEPS[0] if math.isnan(jump) else max(SUB_STEPS[0], math.ceil(min(jump, SUB_STEPS[1]))) for jump in jumps
-    ]
-    if rows is None:
-        lengths = [length / n for length, n in zip(dt, n_sub, strict=True)]
-        summed = _all_rows(part, loss, m, residual, lengths, n_sub, processes)
-        mean = surrogate.of_all(summed / per_replica(n_sub, m))
-    else:
-        blocks = [math.ceil(n / BLOCK) for n in n_sub]
-        per_block = [math.ceil(n / n_blocks) for n, n_blocks in zip(n_sub, blocks, strict=True)]
-        n_sub = [n_blocks * n for n_blocks, n in zip(blocks, per_block, strict=True)]
-        mean = _in_blocks(surrogate, loss, m, residual, now, (rows, part), dt, blocks, per_block)
+    plan = [_blocks(length * jump / resolution) for length, jump in zip(dt, jumps, strict=True)]
+    mean = _in_blocks(surrogate, loss, m, residual, now, (rows, part), dt, plan)
     end = margins + (surrogate.speed(mean) + residual) * per_replica(dt, margins)
+    lost = [not math.isfinite(jump) for jump in jumps]  # the kernel of nodes that have overflowed: the step is too long
     if any(lost):
         end[lost] = math.nan
-    taken = [n if some > 0.0 else 0 for n, some in zip(n_sub, n_open, strict=True)]
-    return Forecast(mean.force.to(margins.dtype), end, taken)
+    n_sub = [blocks * each if n > 0.0 else 0 for (blocks, each), n in zip(plan, n_open, strict=True)]
+    return Forecast(mean.force.to(margins.dtype), end, n_sub)
+
+
+def _blocks(jump: float) -> tuple[int, int]:
+    """How many blocks, and sub-steps of each, resolve a change of the margins by so many times what is allowed."""
+    fewest, most = SUB_STEPS
+    n_sub = fewest if math.isnan(jump) else max(fewest, math.ceil(min(jump, most)))
+    blocks = math.ceil(n_sub / BLOCK)
+    return blocks, math.ceil(n_sub / blocks)
 
 
 def _may_change(
@@ -118,70 +112,55 @@ def _jumps(part: Rows, everyone: Tensor, loss: MarginLoss, processes: Processes)
     return n_open, [math.sqrt(square / n) if n else 0.0 for n, square in zip(n_open, squares, strict=True)]
 
 
-def _all_rows(
-    part: Rows,
-    loss: MarginLoss,
-    m: Tensor,
-    residual: Tensor,
-    dt: Sequence[float],
-    n_sub: Sequence[int],
-    processes: Processes,
-) -> Float[Tensor, "R N"]:
-    """Sums over sub-steps of all forces; replicas that have had theirs leave the batch after some."""
-    whole, live = torch.zeros_like(m), list(range(len(dt)))
-    for first in range(0, max(n_sub), BLOCK):
-        staying = [i for i, r in enumerate(live) if n_sub[r] > first]
-        if len(staying) < len(live):
-            live = [live[i] for i in staying]
-            part, loss, m, residual = part.select(staying), loss.of(staying), m[staying], residual[staying]
-        counts = [min(n_sub[r] - first, BLOCK) for r in live]
-        nothing = m.new_zeros(len(live), 1, part.features.shape[2])
-        summed, m = _sub_steps(part, loss, m, residual, nothing, [dt[r] for r in live], counts, processes)
-        whole = (
-            whole + summed if len(live) == len(dt) else whole.index_add(0, torch.tensor(live, device=m.device), summed)
-        )
-    return whole
-
-
 def _in_blocks(
     surrogate: Surrogate,
     loss: MarginLoss,
     m: Tensor,
     residual: Tensor,
     now: Forces,
-    seen: tuple[PaddedRows, Rows],
+    seen: tuple[PaddedRows | None, Rows],
     dt: Sequence[float],
-    blocks: Sequence[int],
-    per_block: Sequence[int],
+    plan: Sequence[tuple[int, int]],
 ) -> Forces:
-    """Means over sub-steps: only those forces are followed that may change, which is looked at anew in every block."""
+    """Means over the sub-steps; replicas that have had theirs leave the batch after a block.
+
+    Unless K̂ is written out, only those forces are followed that may change, which is looked at anew in every block.
+    """
     total = Forces(torch.zeros_like(now.force), torch.zeros_like(now.features))
-    live, rows, part = list(range(len(dt))), *seen
-    for number in range(max(blocks)):
-        lengths, counts = [dt[r] / (blocks[r] * per_block[r]) for r in live], [per_block[r] for r in live]
-        block = _of_open_rows(part, rows, loss, m, residual, now, lengths, counts, surrogate.processes)
-        there = torch.tensor(live, device=m.device)
-        total = Forces(*(sums.index_add(0, there, some) for sums, some in zip(total, block, strict=True)))
-        staying = [i for i, r in enumerate(live) if blocks[r] > number + 1]
+    live, (rows, part) = list(range(len(dt))), seen
+    for number in range(max(blocks for blocks, _ in plan)):
+        counts = [plan[r][1] for r in live]
+        steps = [dt[r] / (plan[r][0] * plan[r][1]) for r in live]
+        block, m_end = _block(part, rows, loss, m, residual, now, steps, counts, surrogate.processes)
+        if len(live) == len(dt):
+            total = Forces(total.force + block.force, total.features + block.features)
+        else:
+            there = torch.tensor(live, device=m.device)
+            total = Forces(*(sums.index_add(0, there, some) for sums, some in zip(total, block, strict=True)))
+        staying = [i for i, r in enumerate(live) if plan[r][0] > number + 1]
         if not staying:
             break
         mean = _divided(block, counts)
         if len(staying) < len(live):
             live = [live[i] for i in staying]
             surrogate, loss = surrogate.select(staying), loss.of(staying)
-            m, residual, mean = m[staying], residual[staying], Forces(*(values[staying] for values in mean))
-        lengths = [dt[r] / blocks[r] for r in live]
-        m = m + ((surrogate.speed(mean) + residual) * per_replica(lengths, residual)).to(m.dtype)
-        now = surrogate.changed(mean, loss.force(m))
-        speed = surrogate.speed(now) + residual
-        rows = PaddedRows(_may_change(loss, m, now.force, speed, lengths, surrogate.processes))
+            now, mean = (Forces(*(values[staying] for values in forces)) for forces in (now, mean))
+            m, m_end, residual = (values[staying] for values in (m, m_end, residual))
+        if rows is not None:
+            lengths = [dt[r] / plan[r][0] for r in live]
+            m = m + ((surrogate.speed(mean) + residual) * per_replica(lengths, residual)).to(m.dtype)
+            now = surrogate.changed(mean, loss.force(m))
+            speed = surrogate.speed(now) + residual
+            rows = PaddedRows(_may_change(loss, m, now.force, speed, lengths, surrogate.processes))
+        else:
+            m = m_end
         part = surrogate.rows(rows)
-    return _divided(total, [n_blocks * n for n_blocks, n in zip(blocks, per_block, strict=True)])
+    return _divided(total, [blocks * each for blocks, each in plan])
 
 
-def _of_open_rows(
+def _block(
     part: Rows,
-    rows: PaddedRows,
+    rows: PaddedRows | None,
     loss: MarginLoss,
     margins: Tensor,
     residual: Tensor,
@@ -189,50 +168,38 @@ def _of_open_rows(
     dt: Sequence[float],
     n_sub: Sequence[int],
     processes: Processes,
-) -> Forces:
-    """Sums over sub-steps; the forces of the rows that are not open are constant."""
-    counts, start = per_replica(n_sub, now.force), rows.take(now.force)
-    others = now.features - processes.sum_rows(part.sums(start))
-    total, _ = _sub_steps(part, loss, rows.take(margins), rows.take(residual), others, dt, n_sub, processes)
-    force = now.force * counts
-    rows.put(total, force)
-    change = processes.sum_rows(part.sums(total - start * counts))
-    return Forces(force, now.features * per_replica(n_sub, now.features) + change)
-
-
-def _sub_steps(
-    part: Rows,
-    loss: MarginLoss,
-    m: Tensor,
-    residual: Tensor,
-    others: Tensor,
-    dt: Sequence[float],
-    n_sub: Sequence[int],
-    processes: Processes,
-) -> tuple[Float[Tensor, "R n"], Float[Tensor, "R n"]]:
-    """Sums of the forces of some rows over their sub-steps, and the margins after the last.
+) -> tuple[Forces, Float[Tensor, "R n"]]:
+    """Sums over sub-steps, in which the forces of rows that are left out are constant, and the margins at the end.
 
     A sub-step is four operations: the residual is the gain of a feature whose sum is always 1.
     """
-    length = per_replica(dt, m)
-    gain, own = part.gain * per_replica(dt, part.gain), part.kappa * length
-    torch.mul(residual, length, out=gain[:, -1])
-    others = others.clone()
-    others[..., -1] = 1.0
-    if processes.divide == "rows" and processes.rank > 0:
-        others.zero_()  # the first process adds them to the sums
+    if rows is None:
+        m, r, others = margins, residual, torch.zeros_like(now.features)
+    else:
+        m, r, start = (rows.take(values) for values in (margins, residual, now.force))
+        others = now.features - processes.sum_rows(part.sums(start))
+    gain, own = part.gain * per_replica(dt, part.gain), part.kappa * per_replica(dt, part.kappa)
+    torch.mul(r, per_replica(dt, r), out=gain[:, -1])
+    first = processes.divide != "rows" or processes.rank == 0  # which adds what is not a sum over its rows
+    base = torch.cat([others[..., :-1], torch.ones_like(others[..., -1:])], dim=2) * float(first)
     forces = []
     with one_thread():
         for _ in range(max(n_sub)):
             phi = loss.force(m)
-            sums = processes.sum_rows(torch.baddbmm(others, phi[:, None], part.features))
+            sums = processes.sum_rows(torch.baddbmm(base, phi[:, None], part.features))
             m = torch.baddbmm(m[:, None], sums, gain).squeeze(1).addcmul_(own, phi)
             forces.append(phi)
-    stacked = torch.stack(forces)
+    total = torch.stack(forces)
     if min(n_sub) < len(forces):
         going = torch.arange(len(forces))[:, None] < torch.tensor(n_sub)
-        stacked.mul_(going.to(stacked)[..., None])
-    return stacked.sum(dim=0), m
+        total.mul_(going.to(total)[..., None])
+    total = total.sum(dim=0)
+    if rows is None:
+        return Forces(total, processes.sum_rows(part.sums(total))), m
+    force = now.force * per_replica(n_sub, now.force)
+    rows.put(total, force)
+    change = processes.sum_rows(part.sums(total - start * per_replica(n_sub, start)))
+    return Forces(force, now.features * per_replica(n_sub, now.features) + change), m
 
 
 def _divided(sums: Forces, n_sub: Sequence[int]) -> Forces:

@@ -139,7 +139,7 @@ class Surrogate:
         e = s_squared.sqrt().mul_(of_e)
         kappa = s_squared.mul_(of_s).addcmul_(e, e, value=-1.0).addcmul_(lengths, a_squared * of_x)
         whole = cls(x, y, e, kernel.div_(N), kappa.div_(N), processes)
-        return replace(whole, all_rows=whole.rows(None)) if N <= WRITTEN_OUT[x.device.type] else whole
+        return replace(whole, all_rows=whole.rows(None)) if WRITTEN_OUT[x.device.type] >= N else whole
 
     def select(self, replicas: Sequence[int]) -> Surrogate:
         """The kernels of some replicas."""
@@ -176,6 +176,8 @@ class Surrogate:
 
     def rows(self, rows: PaddedRows | None) -> Rows:
         """The same kernels written out on some rows of this process, or all; padded ones feel and do nothing."""
+        if rows is None and self.all_rows is not None:
+            return self.all_rows
         parts = (self.x, self.y, self.e, self.kappa)
         x, y, e, kappa = parts if rows is None else (rows.take(values) for values in parts)
         R, n, d = x.shape

@@ -119,7 +119,7 @@ def brief(directory: RunDirectory) -> str:
     summary = directory.read_summary()
     end = (
         f"ended by {summary['stop_reason']} at t = {summary['t_end']:.5g} after {summary['steps']} steps "
-        f"({summary['wall_seconds']:.1f} s): {summary['n_unsatisfied']:g} unsatisfied, "
+        f"({summary['evaluator']}, {summary['wall_seconds']:.1f} s): {summary['n_unsatisfied']:g} unsatisfied, "
         f"test_error {summary['test_error']:.4f}"
     )
     return "\n".join([end, *replica_lines(summary)])

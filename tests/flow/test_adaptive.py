@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from mfnet.flow import Batch
-from mfnet.flow import AdaptiveRotation, Averaged, Heun, Objective, Rotation, StoppingRules, StopReason
+from mfnet.flow import AdaptiveRotation, Averaged, Batch, Heun, Objective, Rotation, StoppingRules, StopReason
 from mfnet.losses import margin_loss
 from support.problems import make_problem, margins_of
 

@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from mfnet.data import label, sample_inputs
-from mfnet.flow import Batch
-from mfnet.flow import Descent, Euler, Objective, Rotation, StopReason
+from mfnet.flow import Batch, Descent, Euler, Objective, Rotation, StopReason
 from mfnet.flow.motion import hyperbolic_rotation, linear_motion
 from mfnet.losses import margin_loss
 from mfnet.network import MeanFieldNetwork, Nodes

@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from mfnet.data import label, sample_inputs
-from mfnet.flow import Batch
-from mfnet.flow import Euler, Objective
+from mfnet.flow import Batch, Euler, Objective
 from mfnet.losses import margin_loss
 from mfnet.network import MeanFieldNetwork
 from mfnet.seeding import generator

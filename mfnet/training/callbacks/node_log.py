@@ -65,8 +65,7 @@ class NodeLog(Observer):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._t = list(state_dict["t"])
-        rows = torch.as_tensor(state_dict["rows"], dtype=torch.float64)  # older checkpoints have lists
-        self._rows = [tuple(row) for row in rows.numpy().copy()]
+        self._rows = [tuple(row) for row in state_dict["rows"].numpy().copy()]
 
 
 def _write_nodes(writer: SummaryWriter, nodes: Nodes, k: int) -> None:
