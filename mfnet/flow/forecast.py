@@ -68,22 +68,28 @@ def forecast(
     n_open, jumps = _jumps(part, everyone, loss, processes)
     if max(n_open) == 0.0:
         return Forecast(now.force.to(margins.dtype), margins + speed * per_replica(dt, margins), [0] * len(dt))
-    plan = [_blocks(length * jump / resolution) for length, jump in zip(dt, jumps, strict=True)]
+    evenly = rows is not None
+    plan = [_sub_steps_and_block(length * jump / resolution, evenly) for length, jump in zip(dt, jumps, strict=True)]
     mean = _in_blocks(surrogate, loss, m, residual, now, (rows, part), dt, plan)
     end = margins + (surrogate.speed(mean) + residual) * per_replica(dt, margins)
     lost = [not math.isfinite(jump) for jump in jumps]  # the kernel of nodes that have overflowed: the step is too long
     if any(lost):
         end[lost] = math.nan
-    n_sub = [blocks * each if n > 0.0 else 0 for (blocks, each), n in zip(plan, n_open, strict=True)]
-    return Forecast(mean.force.to(margins.dtype), end, n_sub)
+    taken = [n_sub if n > 0.0 else 0 for (n_sub, _), n in zip(plan, n_open, strict=True)]
+    return Forecast(mean.force.to(margins.dtype), end, taken)
 
 
-def _blocks(jump: float) -> tuple[int, int]:
-    """How many blocks, and sub-steps of each, resolve a change of the margins by so many times what is allowed."""
+def _sub_steps_and_block(jump: float, evenly: bool) -> tuple[int, int]:
+    """Sub-steps that resolve a change of the margins by so many times what is allowed, and how many are a block.
+
+    Blocks of even lengths are for looks between them; else only the last is shorter, so that one block is as another.
+    """
     fewest, most = SUB_STEPS
     n_sub = fewest if math.isnan(jump) else max(fewest, math.ceil(min(jump, most)))
+    if not evenly:
+        return n_sub, BLOCK
     blocks = math.ceil(n_sub / BLOCK)
-    return blocks, math.ceil(n_sub / blocks)
+    return blocks * math.ceil(n_sub / blocks), math.ceil(n_sub / blocks)
 
 
 def _may_change(
@@ -128,18 +134,21 @@ def _in_blocks(
     """
     total = Forces(torch.zeros_like(now.force), torch.zeros_like(now.features))
     live, (rows, part) = list(range(len(dt))), seen
-    for number in range(max(blocks for blocks, _ in plan)):
-        counts = [plan[r][1] for r in live]
-        steps = [dt[r] / (plan[r][0] * plan[r][1]) for r in live]
+    left = [n_sub for n_sub, _ in plan]
+    while True:
+        counts = [min(plan[r][1], left[r]) for r in live]
+        steps = [dt[r] / plan[r][0] for r in live]
         block, m_end = _block(part, rows, loss, m, residual, now, steps, counts, surrogate.processes)
         if len(live) == len(dt):
             total = Forces(total.force + block.force, total.features + block.features)
         else:
             there = torch.tensor(live, device=m.device)
             total = Forces(*(sums.index_add(0, there, some) for sums, some in zip(total, block, strict=True)))
-        staying = [i for i, r in enumerate(live) if plan[r][0] > number + 1]
+        for r, count in zip(live, counts, strict=True):
+            left[r] -= count
+        staying = [i for i, r in enumerate(live) if left[r] > 0]
         if not staying:
-            break
+            return _divided(total, [n_sub for n_sub, _ in plan])
         mean = _divided(block, counts)
         if len(staying) < len(live):
             live = [live[i] for i in staying]
@@ -147,7 +156,7 @@ def _in_blocks(
             now, mean = (Forces(*(values[staying] for values in forces)) for forces in (now, mean))
             m, m_end, residual = (values[staying] for values in (m, m_end, residual))
         if rows is not None:
-            lengths = [dt[r] / plan[r][0] for r in live]
+            lengths = [dt[r] * plan[r][1] / plan[r][0] for r in live]
             m = m + ((surrogate.speed(mean) + residual) * per_replica(lengths, residual)).to(m.dtype)
             now = surrogate.changed(mean, loss.force(m))
             speed = surrogate.speed(now) + residual
@@ -155,7 +164,6 @@ def _in_blocks(
         else:
             m = m_end
         part = surrogate.rows(rows)
-    return _divided(total, [blocks * each for blocks, each in plan])
 
 
 def _block(

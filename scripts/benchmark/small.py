@@ -108,7 +108,7 @@ class Case:
         found = [ours, plain, self.as_accurate(adaptive)]
         if compiles(self.device):
             dt = float(plain.setting.partition(",")[0].removeprefix("Δt="))
-            found.insert(2, self.loop(dt, compiled=True))
+            found.insert(2, self.loop(dt, compiled=True)._replace(setting=plain.setting))
         return found
 
 
