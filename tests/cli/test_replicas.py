@@ -123,7 +123,7 @@ def train(path, times, checkpoint=None):
     seeds = range(4)
     networks = [MeanFieldNetwork(20, 10, generator=generator(seed, "network")) for seed in seeds]
     data = ReplicatedData([SphericalData(100, 200, 10, seed, times) for seed in seeds])
-    rules = StoppingRules(stationary=0.05)
+    rules = StoppingRules(stationary=0.1)
     module = MeanFieldModule(Replicas(networks), Hinge(), 1.0, Averaged, rules, seeds)
     options = TrainerOptions(accelerator="cpu", tensorboard=False)
     callbacks = [NodeLog(), ExampleLog(), ReplicaLog()]
