@@ -254,12 +254,6 @@ class Flow(torch.optim.Optimizer, Generic[S]):
         """m = αyF of this process's training examples, at the present nodes."""
         return torch.cat([state.margins for state in self._begun()])
 
-    def displacement(self) -> Float[np.ndarray, " R"]:
-        """|θ − θ₀| of each replica, as a root mean square over its nodes."""
-        parts = zip(self.objective.evaluators, self._begun(), strict=True)
-        squares = [evaluator.mean_squares(evaluator.displacement(state.nodes))[0] for evaluator, state in parts]
-        return torch.cat(squares).sqrt().cpu().numpy()
-
     def state_dict(self) -> dict[str, Any]:
         """Torch's state, and that of the replicas, of which one goes on that the wall time has ended.
 
