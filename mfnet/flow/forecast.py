@@ -179,24 +179,38 @@ def _block(
 ) -> tuple[Forces, Float[Tensor, "R n"]]:
     """Sums over sub-steps, in which the forces of rows that are left out are constant, and the margins at the end.
 
-    A sub-step is four operations: the residual is the gain of a feature whose sum is always 1.
+    Where the gain is written out a sub-step is four operations: the residual is the gain of a feature whose sum is 1.
     """
     if rows is None:
         m, r, others = margins, residual, torch.zeros_like(now.features)
     else:
         m, r, start = (rows.take(values) for values in (margins, residual, now.force))
         others = now.features - processes.sum_rows(part.sums(start))
-    gain, own = part.gain * per_replica(dt, part.gain), part.kappa * per_replica(dt, part.kappa)
-    torch.mul(r, per_replica(dt, r), out=gain[:, -1])
+    own, drift = part.kappa * per_replica(dt, part.kappa), r * per_replica(dt, r)
     first = processes.divide != "rows" or processes.rank == 0  # which adds what is not a sum over its rows
-    base = torch.cat([others[..., :-1], torch.ones_like(others[..., -1:])], dim=2) * float(first)
+    base = torch.cat([others[..., :-1], torch.ones_like(others[..., -1:])], dim=2)[:, 0] * float(first)
+    if part.gain is not None:
+        kernel, gain = None, part.gain * per_replica(dt, part.gain)
+        gain[:, -1] = drift
+    else:
+        kernel, gain = part.kernel * per_replica(dt, part.kernel), part.features.mT
+    nothing, features, drift = torch.zeros_like(base), part.features, drift.to(m.dtype)
+    alone = len(dt) == 1 and not isinstance(loss.h, Tensor)
+    if alone:  # products of vectors with matrices are faster than batches of one
+        m, base, features, gain, own, drift, nothing = (v[0] for v in (m, base, features, gain, own, drift, nothing))
+        kernel = None if kernel is None else kernel[0]
     forces = []
     with one_thread():
         for _ in range(max(n_sub)):
             phi = loss.force(m)
-            sums = processes.sum_rows(torch.baddbmm(base, phi[:, None], part.features))
-            m = torch.baddbmm(m[:, None], sums, gain).squeeze(1).addcmul_(own, phi)
+            sums = processes.sum_rows(_added(base, phi, features))
+            if kernel is None:
+                m = _added(m, sums, gain).addcmul_(own, phi)
+            else:
+                m = _added(m, _added(nothing, sums, kernel), gain).addcmul_(own, phi).add_(drift)
             forces.append(phi)
+    if alone:
+        m, forces = m[None], [phi[None] for phi in forces]
     total = torch.stack(forces)
     if min(n_sub) < len(forces):
         going = torch.arange(len(forces))[:, None] < torch.tensor(n_sub)
@@ -208,6 +222,13 @@ def _block(
     rows.put(total, force)
     change = processes.sum_rows(part.sums(total - start * per_replica(n_sub, start)))
     return Forces(force, now.features * per_replica(n_sub, now.features) + change), m
+
+
+def _added(base: Tensor, vector: Tensor, matrix: Tensor) -> Tensor:
+    """base + vector · matrix, of one replica without its dimension, or of each."""
+    if matrix.ndim == 2:
+        return torch.addmv(base, matrix.T, vector)
+    return torch.baddbmm(base[:, None], vector[:, None], matrix).squeeze(1)
 
 
 def _divided(sums: Forces, n_sub: Sequence[int]) -> Forces:

@@ -75,13 +75,15 @@ class Rows(NamedTuple):
 
     Attributes:
         features: y(x, e, 0) of each row; the last entry is for what does not depend on forces.
-        gain: What the sums of these are multiplied with: the kernel c²(S + ⟨a²⟩)/d and 1, times the features, over N.
+        kernel: What the features meet in: c²(S + ⟨a²⟩)/d and 1, over N.
         kappa: Diagonal κ/N.
+        gain: The kernel times the features, where it is used often enough to be worth it.
     """
 
     features: Float[Tensor, "R n k"]
-    gain: Float[Tensor, "R k n"]
+    kernel: Float[Tensor, "R k k"]
     kappa: Float[Tensor, "R n"]
+    gain: Float[Tensor, "R k n"] | None = None
 
     def sums(self, force: Float[Tensor, "R n"]) -> Float[Tensor, "R 1 k"]:
         """Σ φy(x, e, 0) over the rows of this process."""
@@ -89,11 +91,17 @@ class Rows(NamedTuple):
 
     def speed(self, force: Float[Tensor, "R n"], sums: Float[Tensor, "R 1 k"]) -> Float[Tensor, "R n"]:
         """dm/dt of the rows from their own forces and the sums over all examples."""
-        return torch.bmm(sums, self.gain).squeeze(1).addcmul_(self.kappa, force)
+        if self.gain is None:
+            collective = torch.bmm(torch.bmm(sums, self.kernel), self.features.mT)
+        else:
+            collective = torch.bmm(sums, self.gain)
+        return collective.squeeze(1).addcmul_(self.kappa, force)
 
     def select(self, replicas: Sequence[int]) -> Rows:
         """The rows of some replicas."""
-        return Rows(*(values[list(replicas)] for values in self))
+        there = list(replicas)
+        gain = None if self.gain is None else self.gain[there]
+        return Rows(self.features[there], self.kernel[there], self.kappa[there], gain)
 
 
 @dataclass(frozen=True)
@@ -184,7 +192,7 @@ class Surrogate:
         features = x.new_zeros(R, n, d + 2)
         torch.mul(x, y[..., None], out=features[..., :d])
         torch.mul(e, y, out=features[..., d])
-        return Rows(features, torch.bmm(self.kernel, features.mT), kappa)
+        return Rows(features, self.kernel, kappa, torch.bmm(self.kernel, features.mT) if rows is None else None)
 
 
 def _features(force: Tensor, x: Tensor, y: Tensor, e: Tensor) -> Float[Tensor, "R 1 k"]:
