@@ -177,58 +177,74 @@ def _block(
     n_sub: Sequence[int],
     processes: Processes,
 ) -> tuple[Forces, Float[Tensor, "R n"]]:
-    """Sums over sub-steps, in which the forces of rows that are left out are constant, and the margins at the end.
-
-    Where the gain is written out a sub-step is four operations: the residual is the gain of a feature whose sum is 1.
-    """
+    """Sums over sub-steps, in which the forces of rows that are left out are constant, and the margins at the end."""
     if rows is None:
-        m, r, others = margins, residual, torch.zeros_like(now.features)
-    else:
-        m, r, start = (rows.take(values) for values in (margins, residual, now.force))
-        others = now.features - processes.sum_rows(part.sums(start))
-    own, drift = part.kappa * per_replica(dt, part.kappa), r * per_replica(dt, r)
-    first = processes.divide != "rows" or processes.rank == 0  # which adds what is not a sum over its rows
-    base = torch.cat([others[..., :-1], torch.ones_like(others[..., -1:])], dim=2)[:, 0] * float(first)
-    if part.gain is not None:
-        kernel, gain = None, part.gain * per_replica(dt, part.gain)
-        gain[:, -1] = drift
-    else:
-        kernel, gain = part.kernel * per_replica(dt, part.kernel), part.features.mT
-    nothing, features, drift = torch.zeros_like(base), part.features, drift.to(m.dtype)
-    alone = len(dt) == 1 and not isinstance(loss.h, Tensor)
-    if alone:  # products of vectors with matrices are faster than batches of one
-        m, base, features, gain, own, drift, nothing = (v[0] for v in (m, base, features, gain, own, drift, nothing))
-        kernel = None if kernel is None else kernel[0]
-    forces = []
-    with one_thread():
-        for _ in range(max(n_sub)):
-            phi = loss.force(m)
-            sums = processes.sum_rows(_added(base, phi, features))
-            if kernel is None:
-                m = _added(m, sums, gain).addcmul_(own, phi)
-            else:
-                m = _added(m, _added(nothing, sums, kernel), gain).addcmul_(own, phi).add_(drift)
-            forces.append(phi)
-    if alone:
-        m, forces = m[None], [phi[None] for phi in forces]
-    total = torch.stack(forces)
-    if min(n_sub) < len(forces):
-        going = torch.arange(len(forces))[:, None] < torch.tensor(n_sub)
-        total.mul_(going.to(total)[..., None])
-    total = total.sum(dim=0)
-    if rows is None:
+        total, m = _followed(part, loss, margins, residual, None, dt, n_sub, processes)
         return Forces(total, processes.sum_rows(part.sums(total))), m
+    start = rows.take(now.force)
+    others = now.features - processes.sum_rows(part.sums(start))
+    taken = rows.take(margins), rows.take(residual)
+    total, m = _followed(part, loss, *taken, others, dt, n_sub, processes)
     force = now.force * per_replica(n_sub, now.force)
     rows.put(total, force)
     change = processes.sum_rows(part.sums(total - start * per_replica(n_sub, start)))
     return Forces(force, now.features * per_replica(n_sub, now.features) + change), m
 
 
-def _added(base: Tensor, vector: Tensor, matrix: Tensor) -> Tensor:
-    """base + vector · matrix, of one replica without its dimension, or of each."""
+def _followed(
+    part: Rows,
+    loss: MarginLoss,
+    m: Tensor,
+    residual: Tensor,
+    others: Tensor | None,
+    dt: Sequence[float],
+    n_sub: Sequence[int],
+    processes: Processes,
+) -> tuple[Float[Tensor, "R n"], Float[Tensor, "R n"]]:
+    """Sums of the forces of some rows over sub-steps, and the margins at the end.
+
+    ``others`` are the features of the rows that are not followed. Where the gain is written out, a sub-step is four
+    operations: the residual is the gain of a feature whose sum is 1.
+    """
+    own, drift = part.kappa * per_replica(dt, part.kappa), (residual * per_replica(dt, residual)).to(m.dtype)
+    features, kernel = part.features, None
+    base = features.new_zeros(len(dt), features.shape[2]) if others is None else others[:, 0].clone()
+    if part.gain is not None:
+        gain = part.gain * per_replica(dt, part.gain)
+        base[:, -1], gain[:, -1] = 1.0, drift
+    else:
+        gain, kernel = features.mT, part.kernel * per_replica(dt, part.kernel)
+    if processes.divide == "rows" and processes.rank > 0:
+        base = torch.zeros_like(base)  # the first process adds it to the sums
+    alone = len(dt) == 1 and not isinstance(loss.h, Tensor)
+    if alone:  # products of vectors with matrices are faster than batches of one
+        m, base, features, gain, own, drift = (values[0] for values in (m, base, features, gain, own, drift))
+        kernel = None if kernel is None else kernel[0]
+    forces = []
+    with one_thread():
+        for _ in range(max(n_sub)):
+            phi = loss.force(m)
+            sums = processes.sum_rows(_product(phi, features, base))
+            if kernel is None:
+                m = _product(sums, gain, m).addcmul_(own, phi)
+            else:
+                m = _product(_product(sums, kernel), gain, m).addcmul_(own, phi).add_(drift)
+            forces.append(phi)
+    total = torch.stack(forces)
+    if alone:
+        return total.sum(dim=0, keepdim=True), m[None]
+    if min(n_sub) < len(forces):
+        going = torch.arange(len(forces))[:, None] < torch.tensor(n_sub)
+        total.mul_(going.to(total)[..., None])
+    return total.sum(dim=0), m
+
+
+def _product(vector: Tensor, matrix: Tensor, base: Tensor | None = None) -> Tensor:
+    """vector · matrix, and base if there is one, of one replica without its dimension, or of each."""
     if matrix.ndim == 2:
-        return torch.addmv(base, matrix.T, vector)
-    return torch.baddbmm(base[:, None], vector[:, None], matrix).squeeze(1)
+        return vector @ matrix if base is None else torch.addmv(base, matrix.T, vector)
+    vectors = vector[:, None]
+    return (torch.bmm(vectors, matrix) if base is None else torch.baddbmm(base[:, None], vectors, matrix)).squeeze(1)
 
 
 def _divided(sums: Forces, n_sub: Sequence[int]) -> Forces:

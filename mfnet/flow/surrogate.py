@@ -33,9 +33,9 @@ from mfnet.processes import Processes
 #: Rows of a tile of inputs.
 ROWS = 4096
 
-#: Examples, at most, for which K̂ is written out on all of them, by kind of device. On a CPU more are worth a look at
-#: which forces may change; a GPU takes longer to look than to compute them all.
-WRITTEN_OUT = {"cpu": 2048, "cuda": 2**17}
+#: Rows, at most, on which K̂ is written out, by kind of device; if these are all examples, no force is left out. On a
+#: CPU more are worth a look at which forces may change; a GPU takes longer to look than to compute them all.
+WRITTEN_OUT = {"cpu": 512, "cuda": 2**17}
 
 
 def normal_moments(activation: Activation, s: Float[Tensor, "*R"]) -> tuple[Float[Tensor, "*R"], ...]:
@@ -192,7 +192,8 @@ class Surrogate:
         features = x.new_zeros(R, n, d + 2)
         torch.mul(x, y[..., None], out=features[..., :d])
         torch.mul(e, y, out=features[..., d])
-        return Rows(features, self.kernel, kappa, torch.bmm(self.kernel, features.mT) if rows is None else None)
+        small = n <= WRITTEN_OUT[x.device.type]
+        return Rows(features, self.kernel, kappa, torch.bmm(self.kernel, features.mT) if small else None)
 
 
 def _features(force: Tensor, x: Tensor, y: Tensor, e: Tensor) -> Float[Tensor, "R 1 k"]:
