@@ -86,16 +86,13 @@ class AdaptiveFlow(Flow[S]):
 
     def _first(self, evaluator: Evaluator, state: S, work: float) -> S:
         """The state of the beginning with its progress, of which ``work`` has been done, and its first steps."""
-        lost, above = evaluator.sums(*evaluator.seen(state.margins)).tolist()
         speed = velocity(evaluator.activation, state.nodes, state.rates)
         squares = evaluator.mean_squares(state.nodes, speed).T.tolist()
-        progress = []
-        for lost_, above_, (size, speed_) in zip(lost, above, squares, strict=True):
-            dt = self.tolerance.dt_first
-            if dt is None:
-                dt = 0.01 * math.sqrt(size / speed_) if speed_ > 0.0 else math.inf
-            progress.append(Progress(dt=dt, work=work, lost=lost_, satisfied=above_ / evaluator.N))
-        return replace(state, progress=tuple(progress))
+        first = [0.01 * math.sqrt(size / speed_) if speed_ > 0.0 else math.inf for size, speed_ in squares]
+        if self.tolerance.dt_first is not None:
+            first = [self.tolerance.dt_first] * len(squares)
+        outcomes = zip(first, evaluator.outcomes(state.margins), strict=True)
+        return replace(state, progress=tuple(Progress(dt=dt, work=work, **outcome) for dt, outcome in outcomes))
 
     def _longest(self, progress: Progress, left: float) -> float:
         return min(progress.dt, self.tolerance.dt_max or math.inf)
@@ -156,12 +153,8 @@ class SecondOrder(AdaptiveFlow[State]):
         if not any(error <= 1.0 for error in errors):
             return state, [Step(error, work=2.0) for error in errors]
         rates, margins = evaluator.present_rates_and_margins(nodes)
-        lost, above = evaluator.sums(*evaluator.seen(margins)).tolist()
-        seen = zip(errors, lost, above, strict=True)
-        steps = [
-            Step(error, 4.0 if error <= 1.0 else 2.0, lost=lost_, satisfied=above_ / evaluator.N)
-            for error, lost_, above_ in seen
-        ]
+        outcomes = zip(errors, evaluator.outcomes(margins), strict=True)
+        steps = [Step(error, work=4.0 if error <= 1.0 else 2.0, **outcome) for error, outcome in outcomes]
         return replace(state, a=nodes.a, w=nodes.w, rates=rates, margins=margins), steps
 
 

@@ -2,15 +2,16 @@
 
 **The problem.** The force of a hinge jumps at the margin. Examples that have reached it are pushed back below by
 others, pick up a force, and slide along it; a method with instantaneous forces then makes each step as short as their
-chatter.
+chatter. This is a sliding mode of a differential equation with a discontinuous right-hand side (A. F. Filippov, 1988),
+and the mean force that keeps an example on the margin is its equivalent control (V. I. Utkin, 1992).
 
 **The method.** Over a step Δt the nodes see the forces almost only through their time averages φ̄_n: by Magnus'
 expansion the nodes' motion under φ(t) and under φ̄ differ by a commutator, of third order in Δt. So a step
 
 1. lets the margins alone evolve, in n_s cheap sub-steps, by ``dm/dt = K̂φ(m)/N + r`` with a low-rank surrogate K̂ of
    the tangent kernel (`mfnet.flow.forecast`; no sub-step depends on M). φ̄_n is the mean force of the sub-steps.
-   Only examples near enough to the margin to reach it take part, which is looked at anew every 16 sub-steps; what the
-   others do to them is constant;
+   Of more than 512 examples only those near enough to the margin to reach it take part, which is looked at anew every
+   16 sub-steps; what the others do to them is constant;
 2. takes the true drive B(θ, φ̄) at its beginning, and half of the change that the last step has seen, and moves the
    nodes by an exact rotation (`mfnet.flow.motion`; straight lines where the activation is not homogeneous): the method
    of Adams and Bashforth, of second order. The change is scaled by the square of the mean force, with which it falls;
@@ -19,7 +20,7 @@ expansion the nodes' motion under φ(t) and under φ̄ differ by a commutator, o
 
 The drive is linear in the forces. What the next step needs is that of step 3 corrected by the examples whose averaged
 force has changed, often a tenth of them; so a step costs two products of all nodes with all examples while no
-force changes, and one to two later. (Before, the drives at both ends and the margins each took their own: five.)
+force changes, and one to two later.
 
 The velocity r is half of what the forecasts have lately missed, ``r ← r + ½(m − m̂)/Δt``: it makes the surrogate
 right for what changes slowly. Carrying all of it makes sliding examples oscillate, none of it rejects more steps.
@@ -36,44 +37,16 @@ the same.
 bit-equal to not stopping. A step that overflows is tried again shorter, and the run ends as `step_too_small` if that
 leads nowhere.
 
-**Measured** (2 cores; float64, N = 2000, M = 400, d = 100, hinge; against 20 000 fixed rotations; parameters relative
-to their displacement, the others absolute, largest over the observations):
-
-======  =====  =====  ===========  ==========  ========  ===========
-α, t    rtol   steps  evaluations  parameters  loss      test error
-======  =====  =====  ===========  ==========  ========  ===========
-1, 300  0.03   13     13           1.2e-1      6.7e-2    0.0095
-..      0.01   25     24           3.9e-2      1.2e-3    0.0012
-..      0.003  104    91           1.2e-2      7.3e-4    0.0003
-..      0.001  557    418          8.0e-3      2.9e-4    0.0003
-10⁻³,   0.03   11     14           1.4e-1      3.2e-2    0.0100
-0.2     0.01   26     27           5.8e-2      2.0e-3    0.0030
-..      0.003  115    114          2.4e-2      7.1e-4    0.0005
-..      0.001  560    508          1.2e-2      1.9e-4    0.0006
-10³,    0.03   7      9            4.2e-2      2.6e-3    0.0055
-3000    0.01   9      10           1.9e-2      1.4e-3    0.0070
-..      0.003  19     20           5.3e-3      1.1e-4    0.0020
-..      0.001  58     55           1.9e-3      9.0e-5    0.0005
-======  =====  =====  ===========  ==========  ========  ===========
-
-Ten times less tolerance gives ten times less error of the parameters when lazy and, from 0.03 to 0.003, at α = 1.
-Below, and at α = 10⁻³ (six and five times less), gates make it of first order (limit 1), and the reference is itself
-only of first order. The test error column is the larger of the differences of training and test error. At N = 10⁴ it
-is 0.0003 to 0.0015 (README).
-
-With smooth losses averaging helps where the kernel is stiff: square loss, α = 10³, t = 3000, N = 2000, rtol = 0.01
-then took 62 evaluations, and adaptive rotations with instantaneous forces 493; at α ≤ 1 it takes about as many as
-they.
+@@MEASURED@@
 
 **Limits.** (1) Gates: the drive of a finite ReLU network jumps by 1/N wherever an example crosses a node's gate, so
 that it is a random walk in time; for centred data the error is then of first order, with a constant of 1/√N, and
-second order shows only where the population's drive varies (tests/test_adaptive.py). (2) K̂ holds the constant and
+second order shows only where the population's drive varies (``tests/flow/test_adaptive.py``). (2) K̂ holds the constant and
 linear part of the kernel; what is left is of relative order 1/d. In few dimensions with many contradictory labels (d =
 5, N = 400, 20 % reversed, M = 40) forecasts miss so much that steps shrink to Δt = 0.1, 21 000 of them between t =
 1000 and 3000. Fixed steps (flow=rotation) are then cheaper. In the rich regime nodes align with ±ŵ*, and what an
-example does to another depends on whether they are on the same side, which K̂ does not know: features that do took 30
-evaluations instead of 38 at α = 1, N = 10⁴ (a sketch, not in use). At N = 10⁵ forecasts and their corrections sway
-with a period of about five steps from t = 2000 on, and hold Δt near 10, with or without it. (3) While nodes grow fast
+example does to another depends on whether they are on the same side, which K̂ does not know. At N = 10⁵ forecasts and
+their corrections sway with a period of about five steps from t = 2000 on, and hold Δt near 10. (3) While nodes grow fast
 (α ≪ 1, before the first examples are satisfied) the growth itself bounds the step, and averaging gains nothing.
 """
 

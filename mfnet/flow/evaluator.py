@@ -19,7 +19,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property, partial
-from typing import ClassVar, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -145,6 +145,11 @@ class Evaluator(ABC):
     def seen(self, margins: Float[Tensor, "R N"]) -> tuple[Tensor, Tensor]:
         """Which margins are not finite, and which at least h: the sums of both say how a run goes on."""
         return ~margins.isfinite(), margins >= self.loss.h
+
+    def outcomes(self, margins: Float[Tensor, "R N"]) -> list[dict[str, Any]]:
+        """How many margins of each replica are not finite, ``lost``, and the fraction that is ``satisfied``."""
+        lost, above = self.sums(*self.seen(margins)).tolist()
+        return [{"lost": x, "satisfied": y / self.N} for x, y in zip(lost, above, strict=True)]
 
     def sums(self, *values: Float[Tensor, "R N"] | Bool[Tensor, "R N"]) -> Float[Tensor, "k R"]:
         """Sums over the examples of all processes, in float64."""

@@ -37,9 +37,8 @@ class FixedStepFlow(Flow[State]):
 
     def _begin(self, evaluator: Evaluator, nodes: Nodes) -> State:
         rates, margins = evaluator.present_rates_and_margins(nodes)
-        seen = zip(*evaluator.sums(*evaluator.seen(margins)).tolist(), strict=True)
-        progress = (Progress(work=2.0, lost=lost, satisfied=above / evaluator.N) for lost, above in seen)
-        return State(tuple(progress), *nodes, rates, margins)
+        progress = tuple(Progress(work=2.0, **outcome) for outcome in evaluator.outcomes(margins))
+        return State(progress, *nodes, rates, margins)
 
     def _propose(
         self, evaluator: Evaluator, state: State, prepared: None, dt: Sequence[float]
@@ -48,8 +47,7 @@ class FixedStepFlow(Flow[State]):
         if not self.objective.fixed:  # a single network sees the examples of its next step
             (evaluator,) = self.objective.evaluators_at(state.progress[0].n_steps + 1)
         rates, margins = evaluator.present_rates_and_margins(nodes)
-        seen = zip(*evaluator.sums(*evaluator.seen(margins)).tolist(), strict=True)
-        steps = [Step(error=0.0, work=2.0, lost=lost, satisfied=above / evaluator.N) for lost, above in seen]
+        steps = [Step(error=0.0, work=2.0, **outcome) for outcome in evaluator.outcomes(margins)]
         return replace(state, a=nodes.a, w=nodes.w, rates=rates, margins=margins), steps
 
     def _longest(self, progress: Progress, left: float) -> float:
