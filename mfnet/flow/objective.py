@@ -19,7 +19,7 @@ from mfnet.network import MeanFieldNetwork, Networks, Nodes
 Source = Callable[[int], Batch | Sequence[Batch]]
 
 #: Multiplications N × M × d of one network, at most, for which `Batched` is faster, by kind of device.
-BATCHED = {"cpu": 2**23, "cuda": 2**30}
+BATCHED = {"cpu": 2**25, "cuda": 2**30}
 
 
 class Objective:

@@ -40,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--M", type=int, nargs="+", help="nodes of the gradients")
     found.add_argument("--full", action="store_true", help="run (a), (b) and (d) all the way (hours)")
     found.add_argument("--reference", action="store_true", help="compare errors with a flow ten times finer (minutes)")
-    found.add_argument("--output", type=Path, default=machine.PAGE, help="page to write; .github/benchmarks.md")
+    found.add_argument("--output", type=Path, help="page to write; .github/benchmarks.md, and none with --quick")
     return found
 
 
@@ -85,6 +85,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     argv = sys.argv[1:] if argv is None else argv
     args = parser().parse_args(argv)
     own, commit = settings_of(args), machine.commit()
+    page = args.output or (None if args.quick else machine.PAGE)
     torch.set_num_threads(own.threads)
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     title, _, contestants = (benchmark.__doc__ or "").partition("\n")
@@ -100,4 +101,5 @@ def main(argv: Sequence[str] | None = None) -> None:
             with one_thread() if table.one_thread else nullcontext():
                 first_line = f"`{written(argv)}`: {machine.provenance(own.device, commit)}."
                 text = made(table, own, first_line)
-            write_section(args.output, header, [each.title for each in TABLES.values()], table.title, text)
+            if page is not None:
+                write_section(page, header, [each.title for each in TABLES.values()], table.title, text)
