@@ -1,4 +1,4 @@
-"""A cheap stand-in for the tangent kernel, and the forces it predicts over a step (theory.md, 1).
+"""A cheap stand-in for the tangent kernel, and the forces it predicts over a step.
 
 Under the flow margins obey ``N dm_n/dt = Σ_k y_n K_nk y_k φ_k`` with the tangent kernel
 ``K_nk = ⟨σ(z_n)σ(z_k)⟩ + ⟨a²σ′(z_n)σ′(z_k)⟩ x_n·x_k/d``, averages over the nodes. Its stiff part is of low rank:
