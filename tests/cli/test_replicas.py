@@ -146,3 +146,26 @@ def test_an_ensemble_that_is_cut_goes_on_to_the_same_files(tmp_path):
     assert_same_files(tmp_path / "cut", tmp_path / "whole", ["nodes.npz", "examples.npz", "replicas.npz"])
     for key in ("steps", "drive_evaluations", "stop_reason", "stop_reasons", "t_ends", "final"):
         assert summary(tmp_path / "cut")[key] == summary(tmp_path / "whole")[key]
+
+
+@pytest.mark.parametrize(
+    ("extra", "evaluator"),
+    [
+        (["flow=heun"], "batched"),
+        (["flow=adaptive_rotation", "trainer.precision=tf32"], "streamed"),
+        (["data=breast_cancer", "theory=none", "d=null", "N=null"], "batched"),
+    ],
+)
+def test_replicas_go_with_every_method_precision_and_data(extra, evaluator, command, tmp_path):
+    """The mean of two is that of two single runs; which evaluator was chosen is said."""
+    settings = ["M=20", "N=100", "d=10", "schedule.t_max=5", "schedule.per_decade=4", "trainer.accelerator=cpu"]
+    settings = [*settings, *NO_EVENTS, *extra]
+    printed = command("train", *settings, "replicas=2", "seed=3", "hydra.run.dir=both").ok().out
+    assert f"({evaluator}, " in printed
+    assert summary(tmp_path / "both")["evaluator"] == evaluator
+    for seed in (3, 4):
+        command("train", *settings, f"seed={seed}", f"hydra.run.dir={seed}").ok()
+    both, *singles = (columns(tmp_path / name) for name in ("both", "3", "4"))
+    for name in ("gamma", "loss", "displacement"):
+        mean = np.mean([single[f"{name}_network"] for single in singles], axis=0)
+        assert both[f"{name}_network"] == pytest.approx(mean, rel=1e-4, abs=1e-6)
