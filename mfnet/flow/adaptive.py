@@ -87,7 +87,7 @@ class AdaptiveFlow(Flow[S]):
     def _first(self, evaluator: Evaluator, state: S, work: float) -> S:
         """The state of the beginning with its progress, of which ``work`` has been done, and its first steps."""
         speed = velocity(evaluator.activation, state.nodes, state.rates)
-        squares = evaluator.mean_squares(state.nodes, speed).T.tolist()
+        squares = evaluator.mean_squares([state.nodes, speed]).T.tolist()
         first = [0.01 * math.sqrt(size / speed_) if speed_ > 0.0 else math.inf for size, speed_ in squares]
         if self.tolerance.dt_first is not None:
             first = [self.tolerance.dt_first] * len(squares)
@@ -148,7 +148,7 @@ class SecondOrder(AdaptiveFlow[State]):
         difference = Nodes(nodes.a - first.a, nodes.w - first.w)
         errors = [
             math.sqrt(square) / self.tolerance.allowed(math.sqrt(moved))
-            for square, moved in evaluator.mean_squares(difference, evaluator.displacement(nodes)).T.tolist()
+            for square, moved in evaluator.mean_squares([difference, evaluator.displacement(nodes)]).T.tolist()
         ]
         if not any(error <= 1.0 for error in errors):
             return state, [Step(error, work=2.0) for error in errors]

@@ -80,7 +80,7 @@ fast (α ≪ 1, before the first examples are satisfied) the growth itself bound
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -182,11 +182,13 @@ class Averaged(AdaptiveFlow[AveragedState]):
         nodes = moved(activation, state.nodes, torch.add(under.rates, expected, alpha=0.5), dt)
         rates, margins = evaluator.rates_and_margins(nodes, force, under.n_forced)
         change = rates - under.rates
-        squares = evaluator.mean_squares(
-            velocity(activation, nodes, change),
-            velocity(activation, nodes, change - expected),
-            evaluator.displacement(nodes),
-        )
+
+        def measured() -> Iterator[Nodes]:  # one after the other, because each is as large as all nodes
+            yield velocity(activation, nodes, change)
+            yield velocity(activation, nodes, change - expected)
+            yield evaluator.displacement(nodes)
+
+        squares = evaluator.mean_squares(measured())
         changing = force != loss.force(state.margins)
         certain = ~changing & (force == loss.force(margins))
         missed = (loss(ahead.margins) - loss(margins)).abs_().masked_fill_(certain, 0.0)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property, partial
 from typing import Any, ClassVar, NamedTuple, TypeVar
@@ -131,11 +131,11 @@ class Evaluator(ABC):
         weights = self.processes.sum_nodes(torch.bmm(nodes.w.mT, nodes.w)).div_(self.networks.M)
         return weights, self.processes.sum_nodes(nodes.a.square().sum(dim=1)).div_(self.networks.M)
 
-    def mean_squares(self, *vectors: Nodes) -> Float[Tensor, "k R"]:
-        """⟨|(a, w)|²⟩ over the nodes, of several vectors, in float64."""
+    def mean_squares(self, vectors: Iterable[Nodes]) -> Float[Tensor, "k R"]:
+        """⟨|(a, w)|²⟩ over the nodes, of several vectors, which are asked for one after the other; in float64."""
         norm = partial(torch.linalg.vector_norm, dtype=torch.float64)
         norms = torch.stack([norm(part.flatten(1), dim=1) for vector in vectors for part in vector])
-        squares = norms.square_().view(len(vectors), 2, -1).sum(dim=1)
+        squares = norms.square_().unflatten(0, (-1, 2)).sum(dim=1)
         return self.processes.sum_nodes(squares).div_(self.networks.M)
 
     def displacement(self, nodes: Nodes) -> Nodes:

@@ -109,7 +109,7 @@ def test_moments_and_displacement_are_averages_over_the_nodes(way):
     problems = problems_of(M=11)
 
     def compute(evaluator, nodes):
-        squares = evaluator.mean_squares(evaluator.displacement(nodes))[0]
+        squares = evaluator.mean_squares([evaluator.displacement(nodes)])[0]
         return *evaluator.second_moments(nodes), squares
 
     weights, a_squared, moved = of_all(objective_for(way, problems), compute)
