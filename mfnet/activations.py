@@ -20,9 +20,9 @@ LEAKY_SLOPE = 0.01
 class Activation:
     """σ and σ′.
 
-    A positively homogeneous σ(z) = zσ′(z), whose nodes have a drive (`mfnet.drive`), also comes in place: ``value_``
-    and then ``derivative_`` of what ``value_`` left, which has the sign of z. The large arrays of a pass over
-    the examples are then written once.
+    A positively homogeneous σ(z) = zσ′(z), whose nodes have a drive (`mfnet.flow.evaluator`), also comes in place:
+    ``value_`` and then ``derivative_`` of what ``value_`` left, which has the sign of z. The large arrays of a pass
+    over the examples are then written once.
     """
 
     name: str

@@ -17,6 +17,9 @@ from mfnet.validation import InvalidSettingError
 
 _KEY = "mfnet"
 
+#: What is saved, and how; raised when that changes, so that an older checkpoint is refused.
+_FORMAT = 2
+
 #: Parts of the config that may differ when a run goes on: they do not change what is computed at a given time.
 _FREE = ("ckpt", "schedule", "trainer", "theory", "callbacks", "stop")
 
@@ -88,6 +91,7 @@ def contents(
     """What `read_checkpoint` needs, under its key, in plain containers."""
     return {
         _KEY: {
+            "format": _FORMAT,
             "version": mfnet.__version__,
             "k": k,
             "times": times.tolist(),
@@ -102,7 +106,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """Reads what a checkpoint says of its run.
 
     Raises:
-        InvalidSettingError: If the file is missing, or is not a checkpoint of this program.
+        InvalidSettingError: If the file is missing, or is not a checkpoint of this program and its version.
     """
     if not path.is_file():
         raise InvalidSettingError("ckpt", path, "there is no such file")
@@ -110,6 +114,9 @@ def read_checkpoint(path: Path) -> Checkpoint:
         saved = torch.load(path, map_location="cpu", weights_only=True, mmap=True)[_KEY]
     except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError, OSError):
         raise InvalidSettingError("ckpt", path, "is damaged, or not a checkpoint of mfnet") from None
+    if saved.get("format") != _FORMAT:
+        problem = "was written by an earlier version of mfnet, whose runs this one cannot go on with; start it anew"
+        raise InvalidSettingError("ckpt", path, problem)
     return Checkpoint(
         path, saved["k"], np.array(saved["times"]), saved["stop_reason"], saved["config"], saved["overrides"]
     )

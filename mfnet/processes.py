@@ -33,21 +33,21 @@ class Processes:
         """The items of this process out of ``n``; shares are in the order of ranks and differ by at most one."""
         return slice(self.rank * n // self.size, (self.rank + 1) * n // self.size)
 
-    def take_rows(self, whole: Tensor) -> Tensor:
-        """This process's part of a tensor of all examples."""
-        return whole[self.share(len(whole))] if self.divide == "rows" else whole
+    def take_rows(self, whole: Tensor, dim: int = 0) -> Tensor:
+        """This process's part of a tensor of all examples, which are counted along ``dim``."""
+        return self._take(whole, "rows", dim)
 
-    def take_nodes(self, whole: Tensor) -> Tensor:
+    def take_nodes(self, whole: Tensor, dim: int = 0) -> Tensor:
         """This process's part of a tensor of all nodes."""
-        return whole[self.share(len(whole))] if self.divide == "nodes" else whole
+        return self._take(whole, "nodes", dim)
 
-    def gather_rows(self, part: Tensor) -> Tensor:
+    def gather_rows(self, part: Tensor, dim: int = 0) -> Tensor:
         """The tensor of all examples, on every process, from the part that `take_rows` gave to each."""
-        return self._gather(part, "rows")
+        return self._gather(part, "rows", dim)
 
-    def gather_nodes(self, part: Tensor) -> Tensor:
+    def gather_nodes(self, part: Tensor, dim: int = 0) -> Tensor:
         """The tensor of all nodes, on every process, from the part that `take_nodes` gave to each."""
-        return self._gather(part, "nodes")
+        return self._gather(part, "nodes", dim)
 
     def sum_rows(self, part: Tensor) -> Tensor:
         """The sum over all examples from each process's sum over its own, in place."""
@@ -74,12 +74,20 @@ class Processes:
             dist.all_reduce(part)
         return part
 
-    def _gather(self, part: Tensor, divided: str) -> Tensor:
+    def _take(self, whole: Tensor, divided: str, dim: int) -> Tensor:
+        if self.divide != divided:
+            return whole
+        share = self.share(whole.shape[dim])
+        return whole.narrow(dim, share.start, share.stop - share.start)
+
+    def _gather(self, part: Tensor, divided: str, dim: int) -> Tensor:
         if self.divide != divided:
             return part
-        n = self._count(len(part))
-        whole = part.new_zeros(n, *part.shape[1:])  # a sum, not all_gather: gloo's wants parts of one size
-        whole[self.share(n)] = part
+        n = self._count(part.shape[dim])
+        shape = list(part.shape)
+        shape[dim] = n
+        whole = part.new_zeros(shape)  # a sum, not all_gather: gloo's wants parts of one size
+        self._take(whole, divided, dim).copy_(part)
         dist.all_reduce(whole)
         return whole
 

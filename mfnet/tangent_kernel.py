@@ -34,7 +34,7 @@ def tangent_kernel(
     a, w = (network.a0, network.w0) if initial else (network.a, network.w)
     x = x.double()
     values, slopes = x.new_zeros(len(x), len(x)), x.new_zeros(len(x), len(x))
-    for nodes, *_ in network.node_tiles():
+    for nodes, *_ in network.node_tiles(network.a0, network.w0):
         z = w[nodes].double() @ x.T / math.sqrt(network.d)
         gate = network.activation.derivative(z) * a[nodes, None].double()
         s = network.activation.value(z)

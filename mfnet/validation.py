@@ -161,8 +161,6 @@ RULES: tuple[Rule, ...] = (
 HOMOGENEOUS = tuple(name for name, activation in ACTIVATIONS.items() if activation.kink is not None)
 
 #: Flows that many networks can follow at once.
-ENSEMBLE_FLOWS = ("Averaged", "Rotation", "Euler")
-
 #: Every setting outside the groups whose settings are the arguments of their ``_target_``.
 _KEYS: dict[str, tuple[str, ...]] = {
     "": (
@@ -238,23 +236,18 @@ def _validate_division(config: Mapping[str, Any]) -> None:
 
 def _validate_replicas(config: Mapping[str, Any]) -> None:
     """Whether what is asked for can be computed for many networks at once."""
-    replicas, trainer = config["replicas"], config["trainer"]
-    if replicas == 1:
-        return
-    flow = config["flow"].get("_target_", "").rpartition(".")[2]
-    if flow not in ENSEMBLE_FLOWS:
-        raise InvalidSettingError("replicas", replicas, f"needs flow=averaged, rotation or euler, and not {flow}")
-    if trainer["devices"] * trainer["nodes"] > 1:
-        raise InvalidSettingError("replicas", replicas, "runs in one process; leave out trainer.devices and nodes")
-    if trainer["precision"] in ("tf32", "bf16"):
-        raise InvalidSettingError("replicas", replicas, "needs trainer.precision=float32, float64 or auto")
+    replicas, flow = config["replicas"], config["flow"].get("_target_", "").rpartition(".")[2]
+    if replicas > 1 and flow == "Descent":
+        raise InvalidSettingError(
+            "replicas", replicas, "needs a flow of mfnet's own: an optimizer of torch's has one state for all networks"
+        )
 
 
 def validate_memory(config: Mapping[str, Any]) -> None:
     """Checks that the examples, whose number is known, and the nodes fit into the free memory of this machine.
 
     The estimate counts the examples in float64 while they are drawn, by every process, their copy for training, and
-    the parameters with their initial copy, their drive and the temporaries of a step. Examples of one network that are
+    the parameters with their initial copy, their drive and the temporaries of a step. Examples of a network that are
     larger than ``data.memory`` are mapped, and not counted.
 
     Raises:
@@ -265,7 +258,7 @@ def validate_memory(config: Mapping[str, Any]) -> None:
     n_nodes = config["M"] * (1 if divide == "nodes" else devices)
     replicas = config["replicas"]
     copies = (3.0, 6.0) if replicas == 1 else (5.0, 14.0)  # of examples and nodes; of replicas also those on their way
-    if replicas == 1 and 8.0 * config["d"] * n_examples > config["data"].get("memory", math.inf) * 2**30:
+    if 8.0 * config["d"] * n_examples > config["data"].get("memory", math.inf) * 2**30:
         n_examples = 0
     needed = 8.0 * config["d"] * (copies[0] * n_examples * devices + copies[1] * n_nodes) * replicas
     available = float(psutil.virtual_memory().available)

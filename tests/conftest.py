@@ -41,3 +41,12 @@ def _types_are_checked_unless_marked(request):
 def command(tmp_path):
     """The command ``mfnet`` in a directory of the test's own."""
     return partial(call, cwd=tmp_path)
+
+
+@pytest.fixture
+def three_threads():
+    """Also where the tests themselves run on one thread each."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)

@@ -50,7 +50,8 @@ def test_network_and_theory_agree_on_the_initial_kernel(activation, dtype):
 def test_the_kernel_is_what_drives_margins():
     """One step of gradient descent in mean-field time moves F by Δt K(yφ)/N/α, up to its square."""
     problem, dt, alpha = make_problem(M=50, N=20, d=5, activation="gelu"), 1e-6, 1.0
-    network, (x, y, f0) = problem.network, problem.batch
+    network, (x, y) = problem.network, problem.batch
+    f0 = network.output(x, initial=True)
     predicted = dt / (alpha * len(y)) * tangent_kernel(network, x) @ y
     loss = -(alpha * y * network.excess(x)).mean() / alpha**2  # hinge, all examples unsatisfied
     loss.backward()

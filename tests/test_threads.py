@@ -7,22 +7,9 @@ import threading
 import pytest
 import torch
 
-import mfnet.network
-from mfnet.drive import drive, velocity
-from mfnet.losses import Hinge
 from mfnet.threads import one_thread, side_by_side
-from support.problems import ROUNDING, make_problem
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture
-def three_threads():
-    """Also where the tests themselves run on one thread each."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(3)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.mark.usefixtures("three_threads")
@@ -58,20 +45,3 @@ def test_few_rows_and_one_thread_are_not_shared():
     assert side_by_side(lambda share: share, 0, 3, CPU) == [slice(0, 0)]
     with one_thread():
         assert side_by_side(lambda share: share, 100, 1, CPU) == [slice(0, 100)]
-
-
-@pytest.mark.parametrize("activation", ["relu", "gelu"])
-@pytest.mark.parametrize("given", [False, True])
-@pytest.mark.usefixtures("three_threads")
-def test_threads_change_nothing_but_rounding(activation, given, monkeypatch):
-    problem = make_problem(activation=activation, moved=True)
-    force = torch.linspace(-0.5, 1.0, len(problem.batch.y), dtype=torch.float64).clamp_min(0.0) if given else None
-    compute = drive if activation == "relu" else velocity
-    arguments = (problem.network, problem.batch, Hinge(), 1.0, force)
-    with one_thread():
-        alone, output = compute(*arguments), problem.network.output(problem.batch.x)
-    monkeypatch.setitem(mfnet.network.TILE_ELEMENTS, "cpu", 5 * len(problem.network.a))
-    shared = compute(*arguments)
-    for mine, theirs in zip(shared, alone, strict=True):
-        assert (mine - theirs).norm() < ROUNDING[torch.float64] * theirs.norm()
-    assert (problem.network.output(problem.batch.x) - output).norm() < ROUNDING[torch.float64] * output.norm()

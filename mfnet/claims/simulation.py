@@ -13,16 +13,16 @@ from torch import Tensor
 
 from mfnet.data import SphericalData, label, sample_inputs
 from mfnet.data.spherical import elongate
-from mfnet.drive import Batch, margins_of
-from mfnet.flow import Averaged, Flow, Objective, StoppingRules, StopReason
+from mfnet.flow import Averaged, Batch, Flow, Objective, StoppingRules, StopReason
 from mfnet.losses import margin_loss
 from mfnet.network import MeanFieldNetwork
-from mfnet.observables import error_count, order_parameter, unsatisfied_count
+from mfnet.observables import ObservedSeries
 from mfnet.seeding import generator
+from mfnet.series import GAMMA, MEAN_FORCE, TEST_ERROR, UNSATISFIED
 from mfnet.theory import Draw
 
 #: Makes the flow of an objective.
-Method = Callable[[Objective], Flow]
+Method = Callable[[Objective], Flow[Any]]
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def train(
         RuntimeError: If the flow ends for any reason but that all examples are satisfied.
     """
     objective, test = _fixed(setup)
-    return _follow(method(objective), setup, times, probes, objective.source(0), test)
+    return _follow(method(objective), setup, times, probes, objective, test)
 
 
 def final_nodes(setup: Setup, t: float, method: Method) -> Float[np.ndarray, "M p"]:
@@ -150,7 +150,7 @@ def nodes_at(
 ) -> Float[np.ndarray, "K M p"]:
     """`final_nodes` at several increasing times of one run."""
     objective, _ = _fixed(setup)
-    flow, network, seen = method(objective), objective.network, []
+    flow, network, seen = method(objective), objective.networks, []
     for t in times:
         flow.step(until=float(t))
         seen.append(torch.cat([network.a.detach()[:, None], network.w.detach()], dim=1).double().numpy())
@@ -160,8 +160,8 @@ def nodes_at(
 def draw_of(setup: Setup) -> Draw:
     """What `train` draws for this setup, for a theory that speaks of actual runs."""
     objective, test = _fixed(setup)
-    network, train_set = objective.network, objective.source(0)
-    tensors = (network.a0, network.w0, train_set.x, train_set.y, test.x, test.y)
+    network, (train_set,), (test_set,) = objective.networks, objective.batches(0), test.batches(0)
+    tensors = (network.a0, network.w0, train_set.x, train_set.y, test_set.x, test_set.y)
     a0, w0, x, y, x_test, y_test = (tensor.double().numpy() for tensor in tensors)
     return Draw(a0, w0, x, y, x_test, y_test, np.eye(setup.d)[0])
 
@@ -200,12 +200,13 @@ def population(
         return fresh("train", setup.N, setup.flip, step)
 
     objective = Objective(network, margin_loss(setup.loss), setup.alpha, source, fixed=False)
-    seen = fresh("seen", setup.n_test, setup.flip)
-    return _follow(method(objective), setup, times, probes, seen, fresh("test", setup.n_test, 0.0))
+    seen = _of_set(setup, network, fresh("seen", setup.n_test, setup.flip))
+    test = _of_set(setup, network, fresh("test", setup.n_test, 0.0))
+    return _follow(method(objective), setup, times, probes, seen, test)
 
 
-def _fixed(setup: Setup) -> tuple[Objective, Batch]:
-    """The loss on a fixed training set, and test examples."""
+def _fixed(setup: Setup) -> tuple[Objective, Objective]:
+    """The loss on a fixed training set, and on test examples."""
     data = SphericalData(
         setup.N,
         setup.n_test,
@@ -219,57 +220,57 @@ def _fixed(setup: Setup) -> tuple[Objective, Batch]:
         stretch=setup.stretch,
     ).draw()
     network = setup.network()
-    batch = _batch(network, data.train.x, data.train.y)
-    objective = Objective(network, margin_loss(setup.loss), setup.alpha, lambda _: batch, fixed=True)
-    return objective, _batch(network, data.test.x, data.test.y)
+    train_set, test_set = (_batch(network, *examples) for examples in (data.train, data.test))
+    return _of_set(setup, network, train_set), _of_set(setup, network, test_set)
+
+
+def _of_set(setup: Setup, network: MeanFieldNetwork, batch: Batch) -> Objective:
+    return Objective(network, margin_loss(setup.loss), setup.alpha, lambda _: batch, fixed=True)
 
 
 def _batch(network: MeanFieldNetwork, x: Tensor, y: Tensor) -> Batch:
     dtype = network.w0.dtype
-    return Batch(x.to(dtype), y.to(dtype), network.output(x.to(dtype), initial=True))
+    return Batch(x.to(dtype), y.to(dtype))
 
 
 def _follow(
-    flow: Flow,
+    flow: Flow[Any],
     setup: Setup,
     times: Sequence[float] | Float[np.ndarray, " K"],
     probes: Float[np.ndarray, "p d"] | None,
-    seen: Batch,
-    test: Batch,
+    seen: Objective,
+    test: Objective,
 ) -> Record:
-    network, objective = flow.objective.network, flow.objective
+    network = flow.objective.networks
+    assert isinstance(network, MeanFieldNetwork)
     flow.rules = StoppingRules()
     inputs = torch.as_tensor(np.empty((0, setup.d)) if probes is None else probes, dtype=setup.dtype)
     initial = network.output(inputs, initial=True)
+    series = ObservedSeries(network, seen.margin_loss, seen.alpha, torch.eye(setup.d, dtype=setup.dtype)[:1])
     rows: list[dict[str, Any]] = []
     for t in times:
         if flow.stop_reason is None:
             flow.step(until=float(t))
-            rows.append(_observe(flow, seen, test))
+            rows.append(_observe(flow, series, seen, test))
             rows[-1]["excess"] = (network.output(inputs) - initial).double().numpy()
         elif flow.stop_reason is StopReason.ALL_SATISFIED:
             rows.append({**rows[-1], "mean_force": 0.0})
         else:
             raise RuntimeError(f"{setup} ended at t={flow.t:g}: {flow.stop_reason}")
-    series = {name: np.array([row[name] for row in rows]) for name in rows[0]}
+    columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
     return Record(
         np.asarray(times, dtype=float),
-        **series,
+        **columns,
         n_steps=flow.n_steps,
-        n_evaluations=objective.work / 2.0,
+        n_evaluations=flow.n_evaluations,
         t_end=flow.t,
     )
 
 
 @torch.no_grad()
-def _observe(flow: Flow, seen: Batch, test: Batch) -> dict[str, float]:
-    network, alpha = flow.objective.network, flow.objective.alpha
-    w_par, w_par0 = network.w[:, 0], network.w0[:, 0]
-    n_u = float(unsatisfied_count(margins_of(network, seen, alpha), 1.0)) / max(len(seen.y), 1)
-    return {
-        "gamma": float(order_parameter(network.a, w_par, network.a0, w_par0)),
-        "overlap": float(network.a.double() @ w_par.double()) / network.M,
-        "unsatisfied": n_u,
-        "mean_force": getattr(flow, "mean_force", n_u),
-        "test_error": float(error_count(margins_of(network, test, alpha))) / max(len(test.y), 1),
-    }
+def _observe(flow: Flow[Any], series: ObservedSeries, seen: Objective, test: Objective) -> dict[str, float]:
+    nodes = series.nodes()
+    values = series(nodes, seen.margins(), test.margins())
+    values |= {MEAN_FORCE: values[UNSATISFIED.name]} | flow.observed
+    found = {name: float(values[name][0]) for name in (GAMMA.name, UNSATISFIED.name, MEAN_FORCE, TEST_ERROR.name)}
+    return {**found, "overlap": float(nodes.a[0].double() @ nodes.w_par[0].double()) / len(nodes.a[0])}

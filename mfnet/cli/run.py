@@ -7,7 +7,6 @@ import shutil
 import sys
 import traceback
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -78,10 +77,10 @@ def _train(config: DictConfig, directory: RunDirectory, checkpoint: Checkpoint |
 
     import __main__
     from mfnet.data import ReplicatedData
-    from mfnet.ensemble import ENSEMBLE_FLOWS
     from mfnet.losses import margin_loss
+    from mfnet.network import Replicas
     from mfnet.processes import ALONE, Processes
-    from mfnet.training import EnsembleModule, MeanFieldModule, ObservedModule, ReplicaLog, TrainerOptions, run
+    from mfnet.training import MeanFieldModule, ReplicaLog, TrainerOptions, run
     from mfnet.training.summary import brief, report
 
     config = complete(config)
@@ -112,14 +111,11 @@ def _train(config: DictConfig, directory: RunDirectory, checkpoint: Checkpoint |
         flow, steps = instantiate(config.flow), "steps"
     rules, loss = instantiate(config.stop), margin_loss(config.loss.name, config.h)
     callbacks = list(instantiate(config.callbacks).values())
-    module: ObservedModule
     if config.replicas > 1:
         seeds = range(config.seed, config.seed + config.replicas)
         each = [with_seed(config, seed) for seed in seeds]
         networks = [network_of(replica, **of_network) for replica in each]
-        alpha = torch.full((len(seeds),), config.alpha, dtype=torch.float64)
-        flows = partial(ENSEMBLE_FLOWS[flow.func], **flow.keywords)
-        module = EnsembleModule(networks, loss, alpha, flows, seeds, rules)
+        module = MeanFieldModule(Replicas(networks), loss, config.alpha, flow, rules, seeds)
         data = ReplicatedData([instantiate(replica.data, schedule=schedule) for replica in each])
         callbacks.append(ReplicaLog())
     else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import lightning
@@ -64,6 +64,11 @@ class ObservedData(lightning.LightningDataModule):
     @abstractmethod
     def draw(self) -> Task:
         """The examples, in float64 on the CPU; called once, before training."""
+
+    @property
+    def tasks(self) -> Sequence[Task]:
+        """The task of every replica."""
+        return [self.task]
 
     @property
     def fitted(self) -> Mapping[str, np.ndarray]:

@@ -14,12 +14,14 @@ class ReplicatedData(ObservedData):
         parts: Data of each replica, on one schedule.
     """
 
-    tasks: list[Task]
-
     def __init__(self, parts: Sequence[ObservedData]):
         super().__init__(parts[0].schedule)
         self.parts = parts
 
     def draw(self) -> Task:
-        self.tasks = [part.draw() for part in self.parts]
-        return self.tasks[0]
+        self._tasks = [part.draw() for part in self.parts]
+        return self._tasks[0]
+
+    @property
+    def tasks(self) -> Sequence[Task]:
+        return self._tasks

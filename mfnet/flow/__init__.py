@@ -1,23 +1,24 @@
-"""Integrators of the mean-field flow θ̇ = −M ∂L/∂θ behind the interface of `Flow`.
+"""Integrators of the mean-field flow θ̇ = −M ∂L/∂θ, of one network or of many side by side.
 
 `Averaged` is the default: its guarantees, its limits and what was measured stand in `mfnet.flow.averaged`.
 """
 
 from mfnet.flow.adaptive import AdaptiveRotation, Heun, Tolerance
 from mfnet.flow.averaged import Averaged
-from mfnet.flow.base import FixedStepFlow, Flow
 from mfnet.flow.descent import Descent
-from mfnet.flow.euler import Euler
-from mfnet.flow.motion import rotate
+from mfnet.flow.evaluator import Batch, Evaluator
+from mfnet.flow.fixed_step import Euler, FixedStepFlow, Rotation
+from mfnet.flow.flow import Flow
 from mfnet.flow.objective import Objective
-from mfnet.flow.rotation import Rotation
 from mfnet.flow.stopping import StoppingRules, StopReason
 
 __all__ = [
     "AdaptiveRotation",
     "Averaged",
+    "Batch",
     "Descent",
     "Euler",
+    "Evaluator",
     "FixedStepFlow",
     "Flow",
     "Heun",
@@ -26,5 +27,4 @@ __all__ = [
     "StopReason",
     "StoppingRules",
     "Tolerance",
-    "rotate",
 ]

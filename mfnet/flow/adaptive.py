@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass, fields
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
-import torch
-from jaxtyping import Float
 from torch import Tensor
 
-from mfnet.flow.base import Flow
-from mfnet.flow.motion import Motion, Rates, Straight, Turning
+from mfnet.activations import Activation
+from mfnet.flow.evaluator import Evaluator
+from mfnet.flow.fixed_step import require_homogeneous
+from mfnet.flow.flow import Flow, Step
+from mfnet.flow.motion import hyperbolic_rotation, linear_motion, velocity
 from mfnet.flow.objective import Objective
-from mfnet.flow.stopping import StopReason
-
-#: One run's number, or every replica's.
-Number = TypeVar("Number", float, Tensor)
+from mfnet.flow.state import Progress, S, State
+from mfnet.network import Nodes
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class Tolerance:
     dt_min: float | None = None
     dt_max: float | None = None
 
-    def allowed(self, displacement: Number) -> Number:
+    def allowed(self, displacement: float) -> float:
         """Error that a step may have."""
         return self.atol + (20.0 * self.rtol) ** 2 * displacement
 
@@ -61,7 +60,7 @@ class Tolerance:
         return min(self.grow, max(self.shrink, self.safety / math.sqrt(max(error, 1e-12))))
 
 
-class AdaptiveFlow(Flow):
+class AdaptiveFlow(Flow[S]):
     """A flow that tries a step, looks at its error, and takes it or tries a shorter one.
 
     Steps divide the way to the next observation evenly, so that they land on it. A step whose error is not
@@ -70,12 +69,7 @@ class AdaptiveFlow(Flow):
 
     Args:
         objective: What to follow, on a fixed training set.
-        motion: How nodes move while their rates are frozen.
         tolerance: The fields of `Tolerance`.
-
-    Attributes:
-        dt: Length that the error of the last step allows; None before the first.
-        n_rejected: Steps that were tried and not taken.
 
     Raises:
         ValueError: If the examples change from step to step.
@@ -84,108 +78,43 @@ class AdaptiveFlow(Flow):
     #: Names of the keyword arguments that are passed on, for those who check settings.
     KEYWORDS = tuple(field.name for field in fields(Tolerance))
 
-    def __init__(self, objective: Objective, motion: Motion, **tolerance: Any):
+    def __init__(self, objective: Objective, **tolerance: Any):
         super().__init__(objective)
         if not objective.fixed:
             raise ValueError("adaptive steps need a fixed training set: with new examples each step has no error")
-        self.motion, self.tolerance = motion, Tolerance(**tolerance)
-        self.dt = self.tolerance.dt_first
-        self.n_rejected = 0
+        self.tolerance = Tolerance(**tolerance)
 
-    @abstractmethod
-    def _begin(self) -> Float[Tensor, " N"]:
-        """The margins of the present nodes; called before each step, and at the end."""
+    def _first(self, evaluator: Evaluator, state: S, work: float) -> S:
+        """The state of the beginning with its progress, of which ``work`` has been done, and its first steps."""
+        speed = velocity(evaluator.activation, state.nodes, state.rates)
+        squares = evaluator.mean_squares([state.nodes, speed]).T.tolist()
+        first = [0.01 * math.sqrt(size / speed_) if speed_ > 0.0 else math.inf for size, speed_ in squares]
+        if self.tolerance.dt_first is not None:
+            first = [self.tolerance.dt_first] * len(squares)
+        outcomes = zip(first, evaluator.outcomes(state.margins), strict=True)
+        return replace(state, progress=tuple(Progress(dt=dt, work=work, **outcome) for dt, outcome in outcomes))
 
-    @abstractmethod
-    def _present_rates(self) -> Rates:
-        """The rates of the present nodes, after `_begin`."""
+    def _longest(self, progress: Progress, left: float) -> float:
+        return min(progress.dt, self.tolerance.dt_max or math.inf)
 
-    @abstractmethod
-    def _try(self, dt: float) -> float:
-        """Moves the network by a step of ``dt``; its error in units of what is allowed."""
+    def _shortest(self, until: float) -> float:
+        return self.tolerance.dt_min or 1e-10 * until
 
-    @abstractmethod
-    def _take(self, dt: float) -> None:
-        """Keeps the step of ``dt`` that was tried last."""
+    def _next_dt(self, progress: Progress, dt: float, error: float) -> float:
+        factor = self.tolerance.factor(error)
+        if not error <= 1.0:
+            return dt * min(factor, 0.8)
+        held_back = dt <= 0.5 * progress.dt  # by an observation
+        return max(dt * factor, progress.dt) if held_back else dt * factor
 
-    @torch.no_grad()
-    def _advance_to(self, until: float) -> None:
-        network = self.objective.network
-        while self.t < until:
-            if self._must_stop(self._begin()):
-                return
-            if self.dt is None:
-                self.dt = self._first_step(until - self.t)
-            a, w = network.a.clone(), network.w.clone()
-            while True:
-                n_steps = math.ceil((until - self.t) / min(self.dt, self.tolerance.dt_max or math.inf) - 1e-9)
-                dt = (until - self.t) / n_steps
-                if dt < (self.tolerance.dt_min or 1e-10 * until):
-                    self.stop_reason = StopReason.STEP_TOO_SMALL
-                    return
-                error = self._try(dt)
-                if error <= 1.0:
-                    break
-                network.a.copy_(a)
-                network.w.copy_(w)
-                self.n_rejected += 1
-                self.dt = dt * min(self.tolerance.factor(error), 0.8)
-            self._take(dt)
-            self.n_steps += 1
-            self.t = until if n_steps == 1 else self.t + dt
-            allowed = dt * self.tolerance.factor(error)
-            self.dt = allowed if dt > 0.5 * self.dt else max(allowed, self.dt)  # not held back by an observation
-        self._must_stop(self._begin())
-
-    def margins(self) -> Float[Tensor, " N"]:
-        return self._begin()
-
-    def steps_to(self, until: float) -> float:
+    def _steps_to(self, progress: Progress, until: float) -> float:
         """With steps that grow in proportion to t, as the dynamics slows down."""
-        if self.dt is None or self.t == 0.0:
+        if progress.n_steps == 0:
             return math.inf
-        return max(self.t / self.dt, 0.0) * math.log(max(until / self.t, 1.0))
-
-    def _first_step(self, longest: float) -> float:
-        network = self.objective.network
-        size = self._norm(network.a, network.w)
-        speed = self._norm(*self.motion.velocity(network.a, network.w, self._present_rates()))
-        return min(longest, 0.01 * size / speed) if speed > 0.0 else longest
-
-    def _norm(self, a: Float[Tensor, " M"], w: Float[Tensor, "M d"]) -> float:
-        """Root mean square over all nodes of |(a, w)|."""
-        network = self.objective.network
-        return math.sqrt(float(network.processes.sum_nodes(a.square().sum() + w.square().sum())) / network.M)
-
-    def _move_second_order(self, dt: float, start: Rates, rates_there: Callable[[], Rates]) -> float:
-        """Moves the network with the mean of the rates at both ends; returns its error in units of what is allowed.
-
-        Args:
-            dt: Length of the step.
-            start: Rates at its beginning.
-            rates_there: Gives the rates of the network where the first-order step has brought it.
-        """
-        network = self.objective.network
-        a, w = network.a.clone(), network.w.clone()
-        self.motion.move(network.a, network.w, start, dt)
-        mean = tuple((x + y).mul_(0.5) for x, y in zip(start, rates_there(), strict=True))
-        first_a, first_w = network.a.clone(), network.w.clone()
-        network.a.copy_(a)
-        network.w.copy_(w)
-        self.motion.move(network.a, network.w, mean, dt)
-        return self._norm(network.a - first_a, network.w - first_w) / self.tolerance.allowed(self.displacement())
-
-    def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "control": {"dt": self.dt, "n_rejected": self.n_rejected}}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        state = dict(state_dict)
-        control = state.pop("control")
-        self.dt, self.n_rejected = control["dt"], control["n_rejected"]
-        super().load_state_dict(state)
+        return max(progress.t / progress.dt, 0.0) * math.log(max(until / progress.t, 1.0))
 
 
-class SecondOrder(AdaptiveFlow):
+class SecondOrder(AdaptiveFlow[State]):
     """Moves with the mean of the rates at both ends of a step, which is of second order where the forces are smooth.
 
     The rates at the beginning are computed once, however often a step is tried. Those at the end are the rates of
@@ -193,22 +122,40 @@ class SecondOrder(AdaptiveFlow):
     a force that has jumped between the two makes them differ by as much as the rates themselves.
     """
 
-    _present: tuple[Rates, Float[Tensor, " N"]] | None = None
+    state_type = State
 
-    def _begin(self) -> Float[Tensor, " N"]:
-        if self._present is None:
-            self._present = self.motion.present(self.objective)
-        return self._present[1]
+    @abstractmethod
+    def _first_order(self, activation: Activation, nodes: Nodes, rates: Tensor, dt: Sequence[float]) -> Nodes:
+        """Where nodes are after times ``dt`` under rates that do not change."""
 
-    def _present_rates(self) -> Rates:
-        assert self._present is not None
-        return self._present[0]
+    @abstractmethod
+    def _second_order(
+        self, activation: Activation, nodes: Nodes, rates: Tensor, end: Nodes, at_end: Tensor, dt: Sequence[float]
+    ) -> Nodes:
+        """The same under the mean of the rates here and at the ``end`` of the first-order step."""
 
-    def _try(self, dt: float) -> float:
-        return self._move_second_order(dt, self._present_rates(), lambda: self.motion.present(self.objective)[0])
+    def _begin(self, evaluator: Evaluator, nodes: Nodes) -> State:
+        rates, margins = evaluator.present_rates_and_margins(nodes)
+        return self._first(evaluator, State((), *nodes, rates, margins), 2.0)
 
-    def _take(self, dt: float) -> None:
-        self._present = None
+    def _propose(
+        self, evaluator: Evaluator, state: State, prepared: None, dt: Sequence[float]
+    ) -> tuple[State, list[Step]]:
+        activation = evaluator.activation
+        first = self._first_order(activation, state.nodes, state.rates, dt)
+        at_end, _ = evaluator.present_rates_and_margins(first)
+        nodes = self._second_order(activation, state.nodes, state.rates, first, at_end, dt)
+        difference = Nodes(nodes.a - first.a, nodes.w - first.w)
+        errors = [
+            math.sqrt(square) / self.tolerance.allowed(math.sqrt(moved))
+            for square, moved in evaluator.mean_squares([difference, evaluator.displacement(nodes)]).T.tolist()
+        ]
+        if not any(error <= 1.0 for error in errors):
+            return state, [Step(error, work=2.0) for error in errors]
+        rates, margins = evaluator.present_rates_and_margins(nodes)
+        outcomes = zip(errors, evaluator.outcomes(margins), strict=True)
+        steps = [Step(error, work=4.0 if error <= 1.0 else 2.0, **outcome) for error, outcome in outcomes]
+        return replace(state, a=nodes.a, w=nodes.w, rates=rates, margins=margins), steps
 
 
 class AdaptiveRotation(SecondOrder):
@@ -219,11 +166,26 @@ class AdaptiveRotation(SecondOrder):
     """
 
     def __init__(self, objective: Objective, **tolerance: Any):
-        super().__init__(objective, Turning(objective), **tolerance)
+        require_homogeneous(objective)
+        super().__init__(objective, **tolerance)
+
+    def _first_order(self, activation: Activation, nodes: Nodes, rates: Tensor, dt: Sequence[float]) -> Nodes:
+        return hyperbolic_rotation(nodes, rates, dt)
+
+    def _second_order(
+        self, activation: Activation, nodes: Nodes, rates: Tensor, end: Nodes, at_end: Tensor, dt: Sequence[float]
+    ) -> Nodes:
+        return hyperbolic_rotation(nodes, (rates + at_end).mul_(0.5), dt)
 
 
 class Heun(SecondOrder):
     """Heun's method with adaptive steps, second order, for any activation."""
 
-    def __init__(self, objective: Objective, **tolerance: Any):
-        super().__init__(objective, Straight(), **tolerance)
+    def _first_order(self, activation: Activation, nodes: Nodes, rates: Tensor, dt: Sequence[float]) -> Nodes:
+        return linear_motion(nodes, velocity(activation, nodes, rates), dt)
+
+    def _second_order(
+        self, activation: Activation, nodes: Nodes, rates: Tensor, end: Nodes, at_end: Tensor, dt: Sequence[float]
+    ) -> Nodes:
+        both = zip(velocity(activation, nodes, rates), velocity(activation, end, at_end), strict=True)
+        return linear_motion(nodes, Nodes(*((here + there).mul_(0.5) for here, there in both)), dt)

@@ -1,81 +1,126 @@
-"""What a flow follows: the rescaled loss of a network on examples."""
+"""What a flow follows: the rescaled loss of networks on examples, and which evaluator computes it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mfnet.drive import Batch, Drive, Velocity, drive, forced_drive, forced_velocity, margins_of, velocity
+from mfnet.flow.batched import Batched
+from mfnet.flow.evaluator import Batch, Evaluator
+from mfnet.flow.streamed import Streamed
 from mfnet.losses import MarginLoss
-from mfnet.network import MeanFieldNetwork
+from mfnet.network import MeanFieldNetwork, Networks, Nodes
 
-#: The examples at each step, counted from 0.
-Source = Callable[[int], Batch]
+#: The examples at each step, counted from 0; of each replica, where there are several.
+Source = Callable[[int], Batch | Sequence[Batch]]
+
+#: Multiplications N × M × d of one network, at most, for which `Batched` is faster, by kind of device.
+BATCHED = {"cpu": 2**25, "cuda": 2**30}
 
 
 class Objective:
-    """L(θ) = ⟨ℓ(αyF)⟩/α² (eq. 8) on the examples that ``source`` gives for each step.
+    """L(θ) = ⟨ℓ(αyF)⟩/α² (eq. 8) of one network or of R replicas, on the examples that ``source`` gives for each step.
 
     Args:
-        network: The network.
-        margin_loss: The loss ℓ.
-        alpha: Scale α.
+        networks: The network, or `Replicas`.
+        loss: The loss ℓ; of replicas, one for all or one for each, which may differ in h.
+        alpha: Scale α, likewise.
         source: The examples at each step.
         fixed: Whether every step sees the same, whole training set; only then can it be all satisfied.
 
-    Attributes:
-        work: Matrix products with the training inputs so far, in units of all N × M × d.
+    Raises:
+        ValueError: If replicas are to see new examples at each step.
     """
 
     def __init__(
-        self, network: MeanFieldNetwork, margin_loss: MarginLoss, alpha: float, source: Source, *, fixed: bool
+        self,
+        networks: Networks,
+        loss: MarginLoss | Sequence[MarginLoss],
+        alpha: float | Sequence[float] | Float[Tensor, " R"],
+        source: Source,
+        *,
+        fixed: bool,
     ):
-        self.network, self.margin_loss, self.alpha = network, margin_loss, alpha
-        self.source, self.fixed = source, fixed
-        self.work = 0.0
+        self.networks, self.source, self.fixed = networks, source, fixed
+        R = len(networks.nodes.a)
+        if R > 1 and not fixed:
+            raise ValueError("replicas need fixed training sets: they are not at the same step at the same time")
+        self.alpha = torch.as_tensor(alpha, dtype=torch.float64).expand(R)
+        if isinstance(loss, MarginLoss):
+            self.margin_loss = loss
+        else:
+            self.margin_loss = replace(loss[0], h=torch.tensor([[each.h] for each in loss], dtype=torch.float64))
+        self._evaluators: list[Evaluator] | None = None
 
-    def drive(self, step: int, force: Float[Tensor, " N"] | None = None) -> Drive:
-        """The drive of every node (homogeneous activations) under the forces of the present margins, or those given."""
-        self.work += 1.0 + self._forced_share(force)
-        return drive(self.network, self.source(step), self.margin_loss, self.alpha, force)
+    @property
+    def evaluators(self) -> list[Evaluator]:
+        """What computes the replicas, in their order: all at once if they are small, one by one if they are large."""
+        if self._evaluators is None:
+            self._evaluators = self._evaluators_at(0)
+        return self._evaluators
 
-    def velocity(self, step: int, force: Float[Tensor, " N"] | None = None) -> Velocity:
-        """The velocity of every node under the forces of the present margins, or those given."""
-        self.work += 1.0 + self._forced_share(force)
-        return velocity(self.network, self.source(step), self.margin_loss, self.alpha, force)
+    def evaluators_at(self, step: int) -> list[Evaluator]:
+        """The same on the examples of a step."""
+        return self.evaluators if self.fixed else self._evaluators_at(step)
 
-    @staticmethod
-    def _forced_share(force: Float[Tensor, " N"] | None) -> float:
-        return 1.0 if force is None else float(force.count_nonzero()) / max(len(force), 1)
+    def batches(self, step: int) -> list[Batch]:
+        """The examples of each replica at a step."""
+        given = self.source(step)
+        return [given] if isinstance(given, Batch) else list(given)
 
-    def margins(self) -> Float[Tensor, " N"]:
-        """The present margins m = αyF of a fixed training set."""
-        self.work += 1.0
-        return margins_of(self.network, self.source(0), self.alpha)
+    def _evaluators_at(self, step: int) -> list[Evaluator]:
+        batches = self.batches(step)
+        networks, initial = self.networks, self.networks.initial_nodes
+        x = batches[0].x
+        size = x.numel() * initial.a.shape[1]
+        if size <= BATCHED[x.device.type] and networks.precision == "full" and networks.processes.size == 1:
+            parts = [torch.stack(part) if len(part) > 1 else part[0][None] for part in zip(*batches, strict=True)]
+            return [Batched(networks, self.margin_loss, self.alpha, initial, *parts)]
+        return [
+            Streamed(
+                networks,
+                self._loss_of(r),
+                self.alpha[r : r + 1],
+                Nodes(*(values[r : r + 1] for values in initial)),
+                *(part[None] for part in batch),
+            )
+            for r, batch in enumerate(batches)
+        ]
 
-    def forced_drive(self, force: Float[Tensor, " N"]) -> Float[Tensor, "M d"]:
-        """The drive of every node under the forces φ given for each example of a fixed training set."""
-        self.work += 2.0 * self._forced_share(force)
-        batch = self.source(0)
-        return forced_drive(self.network, batch.x, force * batch.y, self.alpha)
+    def _loss_of(self, r: int) -> MarginLoss:
+        """The loss of one replica."""
+        return (
+            replace(self.margin_loss, h=float(self.margin_loss.h[r]))
+            if isinstance(self.margin_loss.h, Tensor)
+            else self.margin_loss
+        )
 
-    def forced_velocity(self, force: Float[Tensor, " N"]) -> tuple[Float[Tensor, " M"], Float[Tensor, "M d"]]:
-        """The velocity of every node under the forces φ given for each example of a fixed training set."""
-        self.work += 2.0 * self._forced_share(force)
-        batch = self.source(0)
-        return forced_velocity(self.network, batch.x, force * batch.y, self.alpha)
+    def parts(self) -> list[tuple[Evaluator, Nodes]]:
+        """Each evaluator with views of the present nodes of its replicas."""
+        a, w = self.networks.nodes
+        sizes = [len(evaluator.y) for evaluator in self.evaluators]
+        parts = zip(self.evaluators, a.split(sizes), w.split(sizes), strict=True)
+        return [(evaluator, Nodes(*nodes)) for evaluator, *nodes in parts]
 
-    def loss(self, batch: Batch) -> tuple[Float[Tensor, ""], Float[Tensor, " N"]]:
-        """L on ``batch``, differentiable, and the margins it was computed from."""
-        margins = self.alpha * batch.y * (self.network(batch.x) - batch.f0)
-        return self.margin_loss(margins).mean() / self.alpha**2, margins.detach()
+    @torch.no_grad()
+    def margins(self) -> Float[Tensor, "R N"]:
+        """m = αyF of a fixed set of examples, at the present nodes."""
+        return torch.cat([evaluator.margins(nodes) for evaluator, nodes in self.parts()])
 
-    def satisfied(self, margins: Float[Tensor, " N"]) -> tuple[bool, float]:
-        """Whether every margin is finite, and the fraction of examples with a margin of at least h."""
-        processes = self.network.processes
-        counts = torch.stack([(~margins.isfinite()).sum(), (margins >= self.margin_loss.h).sum()])
-        lost, above = processes.sum_rows(counts).tolist()
-        return lost == 0, above / processes.count_rows(len(margins))
+    def loss(
+        self, batch: Batch, f0: Float[Tensor, " N"] | None = None
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, " N"]]:
+        """L of a single network on ``batch``, differentiable, and the margins it was computed from.
+
+        Args:
+            batch: Examples.
+            f0: The initial output on them, if it is known already.
+        """
+        network, alpha = self.networks, float(self.alpha[0])
+        assert isinstance(network, MeanFieldNetwork)
+        margins = alpha * batch.y * (network(batch.x) - (network.output(batch.x, initial=True) if f0 is None else f0))
+        return self.margin_loss(margins).mean() / alpha**2, margins.detach()

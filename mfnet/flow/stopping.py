@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -10,7 +12,7 @@ from mfnet.processes import Processes
 
 
 class StopReason(StrEnum):
-    """How a run ended; the value of ``stop_reason`` in ``summary.json``."""
+    """How a run, or a replica of it, ended; the value of ``stop_reason`` in ``summary.json``."""
 
     T_MAX = "t_max"
     ALL_SATISFIED = "all_satisfied"
@@ -48,3 +50,55 @@ class StoppingRules:
         if self.wall_seconds is None:
             return False
         return processes.agree(time.monotonic() - self.started > self.wall_seconds)
+
+    def of_margins(self, lost: float, satisfied: float) -> StopReason | None:
+        """What ends a replica after a step: margins that are not finite, or that enough examples are satisfied.
+
+        Args:
+            lost: Number of margins that are not finite.
+            satisfied: Fraction of the margins that are at least h.
+        """
+        if lost:
+            return StopReason.DIVERGED
+        if satisfied >= self.satisfied:
+            return StopReason.ALL_SATISFIED if satisfied == 1.0 else StopReason.ENOUGH_SATISFIED
+        return None
+
+
+@dataclass(frozen=True)
+class ObservedSoFar:
+    """What the rules that are seen at observations remember of one replica.
+
+    Attributes:
+        lowest_test_error: Lowest test error.
+        t, displacement: Of the last observation.
+    """
+
+    lowest_test_error: float = math.inf
+    t: float = 0.0
+    displacement: float = 0.0
+
+    def and_now(
+        self, rules: StoppingRules, t: float, unsatisfied: float, test_error: float, displacement: float
+    ) -> tuple[ObservedSoFar, StopReason | None]:
+        """This with a new observation, and what ends the replica there, if anything does."""
+        new = ObservedSoFar(min(self.lowest_test_error, test_error), t, displacement)
+        reason = rules.of_margins(0.0, 1.0 - unsatisfied)
+        if reason is None and rules.test_error_rise and test_error > rules.test_error_rise * new.lowest_test_error:
+            reason = StopReason.TEST_ERROR_ROSE
+        if reason is None and rules.stationary is not None and self.displacement > 0.0:
+            still = math.log(displacement / self.displacement) < rules.stationary * math.log(t / self.t)
+            reason = StopReason.STATIONARY if still else None
+        return new, reason
+
+
+#: Ends after which a replica can go on: when there is time again, or under other rules.
+LIFTED = (StopReason.WALL_TIME, StopReason.ENOUGH_SATISFIED, StopReason.TEST_ERROR_ROSE, StopReason.STATIONARY)
+
+
+def joint_reason(reasons: Sequence[StopReason | None]) -> StopReason | None:
+    """Why no replica goes on: a reason that a longer run could lift, or the one that they share, if they do."""
+    if None in reasons:
+        return None
+    lifted = next((reason for reason in LIFTED if reason in reasons), None)
+    return lifted or (reasons[0] if len(set(reasons)) == 1 else StopReason.REPLICAS_ENDED)

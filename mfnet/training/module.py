@@ -1,139 +1,179 @@
-"""The LightningModule: a network, its rescaled loss and its flow, observed at scheduled times."""
+"""The LightningModule: networks, their rescaled loss and their flow, observed at scheduled times."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, cast
 
+import lightning
+import numpy as np
 import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
 
-from mfnet.data import Examples
-from mfnet.drive import Batch, margins_of
-from mfnet.flow import Averaged, Flow, Objective, StoppingRules, StopReason
+from mfnet.data import Examples, ObservedData, Task
+from mfnet.flow import Batch, Flow, Objective, StoppingRules, StopReason
+from mfnet.flow.stopping import ObservedSoFar
 from mfnet.losses import MarginLoss
-from mfnet.network import MeanFieldNetwork
-from mfnet.observables import node_projections, order_parameter
-from mfnet.series import DISPLACEMENT, GAMMA, LOSS, MEAN_FORCE, SLIDING, TEST_ERROR, TRAIN_ERROR, UNSATISFIED
-from mfnet.training.metrics import ErrorRate, UnsatisfiedFraction, whole_value
+from mfnet.network import MeanFieldNetwork, Replicas
+from mfnet.observables import ObservedSeries
+from mfnet.series import DISPLACEMENT, TEST_ERROR, UNSATISFIED
 from mfnet.training.observation import Observation
-from mfnet.training.observed_module import ObservedModule, Watch
 
 #: What a checkpoint holds of every node.
 _NODES = ("network.a", "network.w", "network.a0", "network.w0")
 
 
-class MeanFieldModule(ObservedModule):
-    """Trains a network on the rescaled loss L = ⟨ℓ(αy(f − f₀))⟩/α² of eq. 8.
+class MeanFieldModule(lightning.LightningModule):
+    """Trains networks on the rescaled loss L = ⟨ℓ(αy(f − f₀))⟩/α² of eq. 8.
 
-    A training step is one interval of the schedule: the flow goes from t_k to t_{k+1}, then the network is observed.
+    A training step is one interval of the schedule: the flow goes from t_k to t_{k+1}, then the networks are observed.
+    ``trainer.global_step`` is the index k of the observation. Replicas are trained each on the task that
+    `ReplicatedData` has drawn for it. The run goes on while any of them does; one that has ended keeps the values of
+    its last observation.
 
     Args:
-        network: The network.
+        network: The network, or `Replicas`.
         loss: The margin loss ℓ.
-        alpha: Scale α of the loss.
+        alpha: Scale α of the loss, of all or of each.
         flow: Makes the flow from an objective.
-        rules: When to stop before the end of the schedule; by default, when all examples are satisfied.
+        rules: When each stops before the end of the schedule; by default, when all its examples are satisfied.
+        seeds: Seed of each replica, for the files.
 
     Attributes:
         observation: The latest observation, of all examples and nodes on every process.
-        train_batch, test_batch: This process's examples, on the device, during a fit.
-        direction: The reference direction ŵ*, likewise.
+        stop_reason: How the run ended, when it has.
+        train_batches, test_batches: This process's examples of each replica, on the device, during a fit.
+        directions: The reference direction ŵ* of each, likewise.
     """
 
-    network: MeanFieldNetwork
+    observation: Observation
 
     def __init__(
         self,
-        network: MeanFieldNetwork,
+        network: MeanFieldNetwork | Replicas,
         loss: MarginLoss,
-        alpha: float,
-        flow: Callable[[Objective], Flow],
+        alpha: float | Float[Tensor, " R"],
+        flow: Callable[[Objective], Flow[Any]],
         rules: StoppingRules | None = None,
+        seeds: Sequence[int] = (),
     ):
-        super().__init__(loss, rules)
-        self.network, self.alpha, self.make_flow = network, alpha, flow
-        self._watch = Watch()
-        self.unsatisfied = UnsatisfiedFraction(loss.h)
-        self.train_error, self.test_error = ErrorRate(), ErrorRate()
+        super().__init__()
+        self.automatic_optimization = False
+        self.network, self.loss, self.make_flow, self.seeds = network, loss, flow, seeds
+        self.rules = StoppingRules() if rules is None else rules
+        self.objective = Objective(network, loss, alpha, source=lambda _: self.train_batches, fixed=True)
+        self.test = Objective(network, loss, alpha, source=lambda _: self.test_batches, fixed=True)
+        self.stop_reason: StopReason | None = None
+        self._so_far = [ObservedSoFar()] * self.n_replicas
+        self._last: dict[str, Float[np.ndarray, " R"]] = {}
 
     @property
-    def flow(self) -> Flow:
+    def n_replicas(self) -> int:
+        """Number of replicas; 1 for a network alone."""
+        return len(self.objective.alpha)
+
+    @property
+    def alpha(self) -> Float[Tensor, " R"]:
+        """Scale α of each replica."""
+        return self.objective.alpha
+
+    @property
+    def flow(self) -> Flow[Any]:
         """The flow, an optimizer of Lightning's."""
         flow = self.optimizers(use_pl_optimizer=False)
         assert isinstance(flow, Flow)
         return flow
 
-    def configure_optimizers(self) -> Flow:
-        """The flow on the training set."""
-        flow = self.make_flow(
-            Objective(self.network, self.loss, self.alpha, source=lambda _: self.train_batch, fixed=True)
-        )
+    @property
+    def task(self) -> Task:
+        """The whole task, during a fit; the first replica's."""
+        return self._data.task
+
+    @property
+    def _data(self) -> ObservedData:
+        return cast(ObservedData, self.trainer.datamodule)  # type: ignore[attr-defined]  # set by fit
+
+    def configure_optimizers(self) -> Flow[Any]:
+        """The flow on the training sets."""
+        flow = self.make_flow(self.objective)
         flow.rules = self.rules
         return flow
 
     def on_fit_start(self) -> None:
-        """Brings the task to the device and observes the initial network."""
-        task = self.task
-        self.train_batch, self.test_batch = self._batch(task.train), self._batch(task.test)
-        self.direction = task.direction.to(self.device, self.network.w.dtype)
-        gather = self.network.processes.gather_nodes
-        self.a0, self.w_par0 = gather(self.network.a0), gather(node_projections(self.network.w0, self.direction)[0])
-        squares = self.network.a0.double().square().sum() + self.network.w0.double().square().sum()
-        self.size0 = math.sqrt(float(self.network.processes.sum_nodes(squares)) / self.network.M)
-        self.observation = self.observe(k=0, t=0.0)
+        """Brings the tasks to the device and observes the initial networks."""
+        tasks = self._data.tasks
+        self.train_batches = self._batches([task.train for task in tasks])
+        self.test_batches = self._batches([task.test for task in tasks])
+        self.directions = torch.stack([task.direction for task in tasks]).to(self.device, self.network.w.dtype)
+        last, self._last = self._last, {}
+        self.series = ObservedSeries(self.network, self.objective.margin_loss, self.alpha, self.directions)
+        self._observe(0, 0.0, np.ones(self.n_replicas, dtype=bool))
+        self._last = last or self._last  # of the checkpoint that the run goes on from
 
-    def _batch(self, examples: Examples) -> Batch:
-        own = Examples(*map(self.network.processes.take_rows, examples))
-        x, y = own.to(self.device, self.network.w.dtype)
-        return Batch(x, y, self.network.output(x, initial=True))
+    def _batches(self, examples: Sequence[Examples]) -> list[Batch]:
+        take = self.network.processes.take_rows
+        own = [Examples(*map(take, each)).to(self.device, self.network.w.dtype) for each in examples]
+        return [Batch(*each) for each in own]
 
     def training_step(self, batch: tuple[float, float], batch_idx: int) -> None:
         """Goes through one interval of the schedule and observes its end."""
         _, until = batch
-        self.optimizers().step(until=until)  # type: ignore[union-attr]  # one optimizer
-        flow = self.flow
-        if flow.stop_reason is not StopReason.DIVERGED:
-            observation = self.observe(k=self.trainer.global_step, t=flow.t)
-            if all(map(math.isfinite, observation.series.values())):
-                self.observation = observation
-                self.log_dict(observation.series, logger=False, prog_bar=False)
-                seen = (observation.series[s.name] for s in (UNSATISFIED, TEST_ERROR, DISPLACEMENT))
-                reason = self._watch.reason(self.rules, observation.t, *seen)
-                flow.stop_reason = reason or flow.stop_reason
-            else:
-                flow.stop_reason = StopReason.DIVERGED
-        self._end_interval(flow.stop_reason)
+        moving = self.flow.running
+        if moving.any():
+            self.optimizers().step(until=until)  # type: ignore[union-attr]  # one optimizer
+            moving &= np.array([p.stop_reason is not StopReason.DIVERGED for p in self.flow.progress])
+            if moving.any() and self._observe(self.trainer.global_step, self.flow.t, moving):
+                self.log_dict(self.observation.series, logger=False, prog_bar=False)
+                self._apply_rules(moving)
+        self.stop_reason = self.flow.stop_reason
+        if self.stop_reason is not None:
+            self.trainer.should_stop = True
+        elif self.trainer.global_step == self.trainer.num_training_batches:
+            self.stop_reason = StopReason.T_MAX
+
+    def _apply_rules(self, moving: Bool[np.ndarray, " R"]) -> None:
+        """Ends replicas for what was observed of them."""
+        seen = [self.observation.replicas[series.name] for series in (UNSATISFIED, TEST_ERROR, DISPLACEMENT)]
+        reasons: list[StopReason | None] = [None] * self.n_replicas
+        for r in np.flatnonzero(moving):
+            values = (float(series[r]) for series in seen)
+            self._so_far[r], reasons[r] = self._so_far[r].and_now(self.rules, self.observation.t, *values)
+        self.flow.end(reasons)
 
     @torch.no_grad()
-    def observe(self, k: int, t: float) -> Observation:
-        """Everything that is reported of the present network."""
-        processes = self.network.processes
-        train, test = self.flow.margins(), margins_of(self.network, self.test_batch, self.alpha)
-        nodes = (self.network.a.detach().clone(), *node_projections(self.network.w, self.direction))
-        a, w_par, w_perp = map(processes.gather_nodes, nodes)
-        loss = processes.sum_rows(self.loss(train).double().sum()) / processes.count_rows(len(train))
-        series = {
-            GAMMA.name: float(order_parameter(a, w_par, self.a0, self.w_par0)),
-            UNSATISFIED.name: whole_value(self.unsatisfied, train),
-            LOSS.name: float(loss) / self.alpha**2,
-            TRAIN_ERROR.name: whole_value(self.train_error, train),
-            TEST_ERROR.name: whole_value(self.test_error, test),
-            DISPLACEMENT.name: self.flow.displacement() / self.size0,
-        }
-        if isinstance(flow := self.flow, Averaged):
-            series |= {MEAN_FORCE: flow.mean_force, SLIDING: flow.sliding}
-        return Observation(k, t, series, a, w_par, w_perp, processes.gather_rows(train))
+    def _observe(self, k: int, t: float, moving: Bool[np.ndarray, " R"]) -> bool:
+        """Looks at the replicas that are moving; ends those that are not finite, and returns whether any is."""
+        flow, nodes = self.flow, self.series.nodes()
+        new = self.series(nodes, flow.margins(), self.test.margins()) | flow.observed
+        finite = moving & np.isfinite(list(new.values())).all(axis=0)
+        flow.end([StopReason.DIVERGED if lost else None for lost in moving & ~finite])
+        if not finite.any():
+            return False
+        last = self._last
+        self._last = {name: np.where(finite, values, last.get(name, values)) for name, values in new.items()}
+        margins = self.network.processes.gather_rows(flow.margins()[0])
+        times = np.array([p.t for p in flow.progress])
+        a, w_par, w_perp = (values[0] for values in nodes)
+        self.observation = Observation(k, t, self._last, a, w_par, w_perp, margins, times)
+        return True
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Saves all nodes, so that any number of processes can go on; called by every process."""
-        state = checkpoint["state_dict"]
-        state.update({name: self.network.processes.gather_nodes(state[name]) for name in _NODES})
-        checkpoint["rules"] = asdict(self._watch)
+        state, gather = checkpoint["state_dict"], self.network.processes.gather_nodes
+        state.update({name: gather(state[name], dim=self._node_dim) for name in _NODES})
+        checkpoint["so_far"] = [asdict(so_far) for so_far in self._so_far]
+        checkpoint["last"] = {name: torch.from_numpy(values) for name, values in self._last.items()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Takes this process's share of the nodes."""
-        state = checkpoint["state_dict"]
-        state.update({name: self.network.processes.take_nodes(state[name]) for name in _NODES})
-        self._watch = Watch(**checkpoint["rules"])
+        state, take = checkpoint["state_dict"], self.network.processes.take_nodes
+        state.update({name: take(state[name], dim=self._node_dim) for name in _NODES})
+        self._so_far = [ObservedSoFar(**so_far) for so_far in checkpoint["so_far"]]
+        self._last = {name: values.numpy().copy() for name, values in checkpoint["last"].items()}
+
+    @property
+    def _node_dim(self) -> int:
+        """Dimension of the nodes in the parameters."""
+        return self.network.a.ndim - 1

@@ -20,7 +20,7 @@ from mfnet.run_directory import RunDirectory
 from mfnet.theory import Trust
 from mfnet.training import tags
 from mfnet.training.callbacks import LastCheckpoint, RunFiles, RunProgress, SigtermIsCtrlC
-from mfnet.training.observed_module import ObservedModule
+from mfnet.training.module import MeanFieldModule
 from mfnet.training.strategy import DividedStrategy
 
 
@@ -42,7 +42,7 @@ class TrainerOptions:
 
 
 def run(
-    module: ObservedModule,
+    module: MeanFieldModule,
     data: ObservedData,
     callbacks: Sequence[Callback],
     directory: RunDirectory,

@@ -20,16 +20,15 @@ from mfnet.identity import identity
 from mfnet.run_directory import RunDirectory, agreement
 from mfnet.series import GAMMA, TEST_ERROR, UNSATISFIED
 from mfnet.training.callbacks.theory_overlay import overlays
-from mfnet.training.ensemble_module import EnsembleModule
-from mfnet.training.observation import EnsembleObservation, Observation
-from mfnet.training.observed_module import ObservedModule
+from mfnet.training.module import MeanFieldModule
+from mfnet.training.observation import Observation
 
 TABLE_SERIES = (GAMMA, UNSATISFIED, TEST_ERROR)
 
 
 def summarise(
     trainer: Trainer,
-    module: ObservedModule,
+    module: MeanFieldModule,
     last: Observation,
     history: Mapping[str, Float[np.ndarray, " K"]],
     config: Mapping[str, Any],
@@ -46,6 +45,7 @@ def summarise(
         "device": device_name(module.device),
         "dtype": str(module.network.w.dtype).removeprefix("torch."),
         "wall_seconds": wall_seconds,
+        "evaluator": flow.objective.evaluators[0].name,
         "drive_evaluations": flow.n_evaluations,
         "steps": flow.n_steps,
         "stop_reason": stop_reason,
@@ -53,8 +53,7 @@ def summarise(
         "n_unsatisfied": int((last.train_margins < module.loss.h).sum()),
         **{name: value for name, value in last.series.items() if name != UNSATISFIED.name},
     }
-    if isinstance(module, EnsembleModule):
-        assert isinstance(last, EnsembleObservation)
+    if module.n_replicas > 1:
         result |= of_replicas(module, last)
     for overlay in overlays(trainer):
         key = "agreement" if overlay.name == "theory" else f"agreement_{overlay.name}"
@@ -62,17 +61,17 @@ def summarise(
     return result
 
 
-def of_replicas(module: EnsembleModule, last: EnsembleObservation) -> dict[str, Any]:
-    """What the summary of an ensemble says of its replicas; steps and drive evaluations are of all together."""
-    flow = module.flow
+def of_replicas(module: MeanFieldModule, last: Observation) -> dict[str, Any]:
+    """What the summary says of replicas; steps and drive evaluations are of all together."""
+    progress = module.flow.progress
     return {
         "n_unsatisfied": last.series[UNSATISFIED.name] * last.train_margins.shape[0],
-        "replicas": len(module.network),
+        "replicas": module.n_replicas,
         "final": {
             name: {"mean": last.series[name], "std": last.std(name), "se": last.se(name)} for name in last.series
         },
-        "stop_reasons": [str(reason or module.stop_reason or StopReason.T_MAX) for reason in flow.stop_reasons],
-        "t_ends": flow.times.tolist(),
+        "stop_reasons": [str(p.stop_reason or module.stop_reason or StopReason.T_MAX) for p in progress],
+        "t_ends": [p.t for p in progress],
     }
 
 
@@ -120,14 +119,14 @@ def brief(directory: RunDirectory) -> str:
     summary = directory.read_summary()
     end = (
         f"ended by {summary['stop_reason']} at t = {summary['t_end']:.5g} after {summary['steps']} steps "
-        f"({summary['wall_seconds']:.1f} s): {summary['n_unsatisfied']:g} unsatisfied, "
+        f"({summary['evaluator']}, {summary['wall_seconds']:.1f} s): {summary['n_unsatisfied']:g} unsatisfied, "
         f"test_error {summary['test_error']:.4f}"
     )
     return "\n".join([end, *replica_lines(summary)])
 
 
 def replica_lines(summary: Mapping[str, Any]) -> list[str]:
-    """How the replicas of an ensemble ended, and how far apart, in a line."""
+    """How the replicas ended, and how far apart, in a line."""
     if "replicas" not in summary:
         return []
     ends = ", ".join(f"{count} {reason}" for reason, count in Counter(summary["stop_reasons"]).most_common())

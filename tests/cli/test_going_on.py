@@ -6,6 +6,7 @@ import signal
 
 import numpy as np
 import pytest
+import torch
 
 from mfnet.run_directory import RunDirectory, RunState
 from support.command import NO_EVENTS, SMALL, assert_same_files, rows, summary
@@ -76,3 +77,17 @@ def test_an_ended_run_goes_on_only_if_it_is_extended(command, tmp_path):
     assert after[: len(before)] == before
     assert after[-1]["t"] == 4.0
     assert summary(tmp_path / "r")["stop_reason"] == "t_max"
+
+
+def test_a_checkpoint_of_an_earlier_version_is_refused_in_one_line(command, tmp_path):
+    command("train", *SMALL, "hydra.run.dir=r").ok()
+    path = tmp_path / "r" / "checkpoints" / "last.ckpt"
+    saved = torch.load(path, weights_only=True)
+    del saved["mfnet"]["format"]
+    torch.save(saved, path)
+    before = path.read_bytes()
+    ended = command("train", "ckpt=r/checkpoints/last.ckpt", "schedule.t_max=50")
+    assert ended.status == 2
+    assert "earlier version of mfnet" in ended.err
+    assert ended.err.count("\n") == 1
+    assert path.read_bytes() == before

@@ -88,10 +88,7 @@ REAL_DATA = [
 
 REPLICAS = [
     (["replicas=0"], "replicas=0"),
-    (["replicas=2", "flow=sgd"], "flow=averaged"),
-    (["replicas=2", "flow=heun"], "flow=averaged"),
-    (["replicas=2", "trainer.devices=2"], "trainer.devices"),
-    (["replicas=2", "trainer.precision=bf16"], "trainer.precision"),
+    (["replicas=2", "flow=sgd"], "has one state for all networks"),
     (["replicas=2", "overlay=[laziness]"], "speaks of one run"),
     (["replicas=2", "theory=kernel_closure"], "speaks of one run"),
     (["replicas=2", "overlay=[realised_width]"], "speaks of one run"),

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 
 from mfnet.checkpoint import read_checkpoint
 from mfnet.data import ReplicatedData, SphericalData
-from mfnet.ensemble import EnsembleAveraged
-from mfnet.flow import StoppingRules
+from mfnet.flow import Averaged, StoppingRules
 from mfnet.losses import Hinge
-from mfnet.network import MeanFieldNetwork
+from mfnet.network import MeanFieldNetwork, Replicas
 from mfnet.run_directory import RunDirectory
 from mfnet.seeding import generator
-from mfnet.training import EnsembleModule, ExampleLog, NodeLog, ReplicaLog, TrainerOptions, run
+from mfnet.training import ExampleLog, MeanFieldModule, NodeLog, ReplicaLog, TrainerOptions, run
 from support.command import NO_EVENTS, assert_same_files, call, columns, summary
 from support.shared import made_once
 
@@ -125,9 +123,8 @@ def train(path, times, checkpoint=None):
     seeds = range(4)
     networks = [MeanFieldNetwork(20, 10, generator=generator(seed, "network")) for seed in seeds]
     data = ReplicatedData([SphericalData(100, 200, 10, seed, times) for seed in seeds])
-    rules = StoppingRules(stationary=0.05)
-    alpha = torch.ones(4, dtype=torch.float64)
-    module = EnsembleModule(networks, Hinge(), alpha, EnsembleAveraged, seeds, rules)
+    rules = StoppingRules(stationary=0.1)
+    module = MeanFieldModule(Replicas(networks), Hinge(), 1.0, Averaged, rules, seeds)
     options = TrainerOptions(accelerator="cpu", tensorboard=False)
     callbacks = [NodeLog(), ExampleLog(), ReplicaLog()]
     config = {"stop": {}, "trainer": {"precision": "float64"}}
@@ -139,9 +136,9 @@ def train(path, times, checkpoint=None):
 def test_an_ensemble_that_is_cut_goes_on_to_the_same_files(tmp_path):
     """Cut where some replicas have ended and others have not."""
     times = np.concatenate([[0.0], np.geomspace(1.0, 100.0, 30)])
-    ends = train(tmp_path / "whole", times).flow.times
-    cut = int(np.searchsorted(times, float(ends.median()))) + 1
-    assert float(ends.min()) < times[cut - 1] < float(ends.max())
+    ends = [p.t for p in train(tmp_path / "whole", times).flow.progress]
+    cut = int(np.searchsorted(times, np.median(ends))) + 1
+    assert min(ends) < times[cut - 1] < max(ends)
     assert cut < len(columns(tmp_path / "whole")["t"])
     train(tmp_path / "cut", times[:cut])
     checkpoint = read_checkpoint(tmp_path / "cut" / "checkpoints" / "last.ckpt")
@@ -149,3 +146,26 @@ def test_an_ensemble_that_is_cut_goes_on_to_the_same_files(tmp_path):
     assert_same_files(tmp_path / "cut", tmp_path / "whole", ["nodes.npz", "examples.npz", "replicas.npz"])
     for key in ("steps", "drive_evaluations", "stop_reason", "stop_reasons", "t_ends", "final"):
         assert summary(tmp_path / "cut")[key] == summary(tmp_path / "whole")[key]
+
+
+@pytest.mark.parametrize(
+    ("extra", "evaluator"),
+    [
+        (["flow=heun"], "batched"),
+        (["flow=adaptive_rotation", "trainer.precision=tf32"], "streamed"),
+        (["data=breast_cancer", "theory=none", "d=null", "N=null"], "batched"),
+    ],
+)
+def test_replicas_go_with_every_method_precision_and_data(extra, evaluator, command, tmp_path):
+    """The mean of two is that of two single runs; which evaluator was chosen is said."""
+    settings = ["M=20", "N=100", "d=10", "schedule.t_max=5", "schedule.per_decade=4", "trainer.accelerator=cpu"]
+    settings = [*settings, *NO_EVENTS, *extra]
+    printed = command("train", *settings, "replicas=2", "seed=3", "hydra.run.dir=both").ok().out
+    assert f"({evaluator}, " in printed
+    assert summary(tmp_path / "both")["evaluator"] == evaluator
+    for seed in (3, 4):
+        command("train", *settings, f"seed={seed}", f"hydra.run.dir={seed}").ok()
+    both, *singles = (columns(tmp_path / name) for name in ("both", "3", "4"))
+    for name in ("gamma", "loss", "displacement"):
+        mean = np.mean([single[f"{name}_network"] for single in singles], axis=0)
+        assert both[f"{name}_network"] == pytest.approx(mean, rel=1e-4, abs=1e-6)

@@ -12,11 +12,10 @@ from torch.testing import assert_close
 from mfnet.data import ScheduleLoader, SphericalData, flip_labels, label, sample_inputs
 from mfnet.data.spherical import elongate
 from mfnet.network import MeanFieldNetwork
-from mfnet.observables import node_projections, order_parameter
+from mfnet.observables import ErrorRate, UnsatisfiedFraction, node_projections, order_parameter
 from mfnet.schedule import listed, log_spaced
 from mfnet.seeding import generator
 from mfnet.theory import projection_law
-from mfnet.training.metrics import ErrorRate, UnsatisfiedFraction
 
 RADIUS = {"name": "gamma", "a": 9.0, "scale": 0.5}
 

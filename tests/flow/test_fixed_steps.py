@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from mfnet.data import label, sample_inputs
-from mfnet.drive import Batch
-from mfnet.flow import Descent, Euler, Objective, Rotation, StopReason
+from mfnet.flow import Batch, Descent, Euler, Objective, Rotation, StopReason
+from mfnet.flow.motion import hyperbolic_rotation, linear_motion
 from mfnet.losses import margin_loss
-from mfnet.network import MeanFieldNetwork
+from mfnet.network import MeanFieldNetwork, Nodes
 from mfnet.observables import node_projections, order_parameter
 from mfnet.seeding import generator
 from mfnet.theory import MeanField
@@ -70,7 +70,7 @@ def test_a_network_in_root_scaling_is_one_in_mean_field_scaling_at_another_alpha
         return torch.relu(x @ w.T / math.sqrt(d)) @ a / math.sqrt(M)
 
     start = root_output(a, w).detach()
-    batch = Batch(x, y, network.output(x, initial=True))
+    batch = Batch(x, y)
     objective = Objective(network, margin_loss("hinge"), alpha * math.sqrt(M), lambda _: batch, fixed=True)
     Euler(objective, dt).step(until=n_steps * dt)
     for _ in range(n_steps):
@@ -103,8 +103,6 @@ def test_rotation_conserves_the_invariant_over_a_whole_run(activation):
 
 def test_rotation_solves_a_frozen_drive_exactly():
     """Two steps of ½Δt under one drive are one of Δt, and match the matrix exponential of the linear flow."""
-    from mfnet.flow import rotate
-
     source = generator(0, "frozen")
     a = torch.randn(5, generator=source, dtype=torch.float64)
     w, b = (torch.randn(5, 3, generator=source, dtype=torch.float64) for _ in range(2))
@@ -113,18 +111,31 @@ def test_rotation_solves_a_frozen_drive_exactly():
         matrix = torch.zeros(4, 4, dtype=torch.float64)
         matrix[0, 1:] = matrix[1:, 0] = b[i]
         expected.append(torch.linalg.matrix_exp(0.7 * matrix) @ torch.cat([a[i : i + 1], w[i]]))
-    rotate(a, w, b, 0.35)
-    rotate(a, w, b, 0.35)
-    torch.testing.assert_close(torch.cat([a[:, None], w], dim=1), torch.stack(expected), rtol=1e-12, atol=1e-12)
+    nodes = Nodes(a[None], w[None])
+    for _ in range(2):
+        nodes = hyperbolic_rotation(nodes, b[None], [0.35])
+    found = torch.cat([nodes.a[0, :, None], nodes.w[0]], dim=1)
+    torch.testing.assert_close(found, torch.stack(expected), rtol=1e-12, atol=1e-12)
+
+
+def test_each_replica_moves_for_its_own_time():
+    source = generator(0, "times")
+    a = torch.randn(2, 5, generator=source, dtype=torch.float64)
+    w, b = (torch.randn(2, 5, 3, generator=source, dtype=torch.float64) for _ in range(2))
+    together = hyperbolic_rotation(Nodes(a, w), b, [0.3, 1.1])
+    straight = linear_motion(Nodes(a, w), Nodes(a, b), [0.3, 1.1])
+    for r, dt in enumerate([0.3, 1.1]):
+        alone = hyperbolic_rotation(Nodes(a[r : r + 1], w[r : r + 1]), b[r : r + 1], [dt])
+        torch.testing.assert_close(together.w[r], alone.w[0], rtol=1e-14, atol=1e-14)
+        torch.testing.assert_close(straight.w[r], w[r] + dt * b[r], rtol=1e-14, atol=1e-14)
+        torch.testing.assert_close(straight.a[r], a[r] + dt * a[r], rtol=1e-14, atol=1e-14)
 
 
 def test_nodes_without_a_drive_stay():
-    a, w = torch.ones(2, dtype=torch.float64), torch.ones(2, 3, dtype=torch.float64)
-    from mfnet.flow import rotate
-
-    rotate(a, w, torch.zeros(2, 3, dtype=torch.float64), 1.0)
-    assert torch.equal(a, torch.ones(2, dtype=torch.float64))
-    assert torch.equal(w, torch.ones(2, 3, dtype=torch.float64))
+    start = Nodes(torch.ones(1, 2, dtype=torch.float64), torch.ones(1, 2, 3, dtype=torch.float64))
+    end = hyperbolic_rotation(start, torch.zeros(1, 2, 3, dtype=torch.float64), [1.0])
+    assert torch.equal(end.a, start.a)
+    assert torch.equal(end.w, start.w)
 
 
 @pytest.mark.slow

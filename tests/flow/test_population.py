@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from mfnet.data import label, sample_inputs
-from mfnet.drive import Batch
-from mfnet.flow import Euler, Objective
+from mfnet.flow import Batch, Euler, Objective
 from mfnet.losses import margin_loss
 from mfnet.network import MeanFieldNetwork
 from mfnet.seeding import generator
@@ -26,7 +25,7 @@ def population(network, inputs, direction, flip, size, seed):
         y = label(x, direction)
         y[: round(flip * size)] *= -1.0
         x, y = x.float(), y.float()
-        return Batch(x, y, network.output(x, initial=True))
+        return Batch(x, y)
 
     return source
 

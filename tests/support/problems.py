@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 
+import mfnet.flow.objective
 from mfnet.data import label, sample_inputs
-from mfnet.drive import Batch
-from mfnet.network import MeanFieldNetwork
+from mfnet.flow import Batch, Objective
+from mfnet.losses import MarginLoss
+from mfnet.network import MeanFieldNetwork, Replicas
 from mfnet.processes import ALONE, Processes
 from mfnet.seeding import generator
 
@@ -46,7 +50,7 @@ def make_problem(
     direction[0] = 1.0
     x = sample_inputs(N, d, "normal", generator(seed, "train"))
     x = processes.take_rows(x)
-    batch = Batch(x.to(dtype), label(x, direction).to(dtype), network.output(x.to(dtype), initial=True))
+    batch = Batch(x.to(dtype), label(x, direction).to(dtype))
     if moved:
         a = torch.randn(M, generator=generator(seed, "move a"), dtype=torch.float64).to(dtype)
         w = torch.randn(M, d, generator=generator(seed, "move w"), dtype=torch.float64).to(dtype)
@@ -54,3 +58,29 @@ def make_problem(
             network.a.add_(processes.take_nodes(a))
             network.w.add_(processes.take_nodes(w))
     return Problem(network, batch, direction.to(dtype))
+
+
+def objective_of(
+    problems: Sequence[Problem], loss: MarginLoss | Sequence[MarginLoss], alpha: float | Sequence[float]
+) -> Objective:
+    """The loss of one problem, or of several as replicas."""
+    batches = [problem.batch for problem in problems]
+    networks = problems[0].network if len(problems) == 1 else Replicas([problem.network for problem in problems])
+    return Objective(networks, loss, alpha, lambda _: batches, fixed=True)
+
+
+def margins_of(problem: Problem, alpha: float = 1.0) -> torch.Tensor:
+    """m = αyF of the examples."""
+    network, (x, y) = problem.network, problem.batch
+    return alpha * y * (network.output(x) - network.output(x, initial=True))
+
+
+@contextmanager
+def evaluated_by(name: str) -> Iterator[None]:
+    """Inside, objectives that are asked for their evaluators choose that one, whatever their size."""
+    before = mfnet.flow.objective.BATCHED["cpu"]
+    mfnet.flow.objective.BATCHED["cpu"] = {"streamed": 0, "batched": 2**60}[name]
+    try:
+        yield
+    finally:
+        mfnet.flow.objective.BATCHED["cpu"] = before

@@ -30,7 +30,6 @@ PATIENCE = 120.0
 IMPORTED = [
     "mfnet.cli.run",
     "mfnet.claims",
-    "mfnet.ensemble",
     "mfnet.figures.experiments",
     "mfnet.training.summary",
     "matplotlib.backends.backend_agg",

@@ -13,7 +13,7 @@ import torch.distributed as dist
 from mfnet.flow import AdaptiveRotation, Averaged, Euler, Flow, Heun, Objective, Rotation
 from mfnet.losses import margin_loss
 from mfnet.processes import ALONE, Processes
-from support.problems import make_problem
+from support.problems import make_problem, objective_of
 
 #: Flow, activation, loss, α and final time of each run; sizes are odd, so that no share is like another.
 RUNS: dict[str, tuple[Callable[[Objective], Flow], str, str, float, float]] = {
@@ -27,18 +27,20 @@ RUNS: dict[str, tuple[Callable[[Objective], Flow], str, str, float, float]] = {
     "averaged, lazy": (partial(Averaged, rtol=0.03), "relu", "hinge", 100.0, 1000.0),
     "averaged, squared hinge": (partial(Averaged, rtol=0.03), "relu", "squared_hinge", 1.0, 50.0),
     "averaged, logistic": (partial(Averaged, rtol=0.03), "relu", "logistic", 1.0, 50.0),
+    "averaged, two replicas": (Averaged, "relu", "hinge", 1.0, 30.0),
+    "heun, two replicas": (Heun, "gelu", "hinge", 1.0, 30.0),
 }
 
 
 def end(name: str, processes: Processes = ALONE) -> torch.Tensor:
     """Parameters of all nodes and margins of all examples at the end."""
     kind, activation, loss, alpha, t = RUNS[name]
-    problem = make_problem(M=31, N=203, d=10, activation=activation, processes=processes)
-    network = problem.network
-    objective = Objective(network, margin_loss(loss), alpha, lambda _: problem.batch, fixed=True)
+    seeds = range(2 if "replicas" in name else 1)
+    problems = [make_problem(M=31, N=203, d=10, activation=activation, seed=s, processes=processes) for s in seeds]
+    objective = objective_of(problems, margin_loss(loss), alpha)
     kind(objective).step(until=t)
-    a, w = (processes.gather_nodes(values.detach()) for values in (network.a, network.w))
-    return torch.cat([a, w.ravel(), processes.gather_rows(objective.margins())])
+    a, w = (processes.gather_nodes(values, dim=1) for values in objective.networks.nodes)
+    return torch.cat([a.ravel(), w.ravel(), processes.gather_rows(objective.margins(), dim=1).ravel()])
 
 
 def collectives(processes: Processes) -> dict[str, object]:

@@ -12,7 +12,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
 from mfnet.checkpoint import contents
-from mfnet.training.observed_module import ObservedModule
+from mfnet.training.module import MeanFieldModule
 
 
 class LastCheckpoint(Checkpoint):
@@ -34,7 +34,7 @@ class LastCheckpoint(Checkpoint):
             os.replace(temporary, self.path)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        assert isinstance(pl_module, ObservedModule)
+        assert isinstance(pl_module, MeanFieldModule)
         k = trainer.global_step
         times = np.append(trainer.datamodule.schedule[:k], pl_module.flow.t)  # type: ignore[attr-defined]  # set by fit
         reason = str(pl_module.stop_reason) if pl_module.stop_reason else None

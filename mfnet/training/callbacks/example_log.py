@@ -9,8 +9,8 @@ import torch
 from lightning.pytorch import Trainer
 
 from mfnet.training.callbacks.observer import Observer
+from mfnet.training.module import MeanFieldModule
 from mfnet.training.observation import Observation
-from mfnet.training.observed_module import ObservedModule
 
 
 class ExampleLog(Observer):
@@ -29,7 +29,7 @@ class ExampleLog(Observer):
     def __init__(self, n: int = 2000):
         self.n = n
 
-    def on_observation(self, trainer: Trainer, module: ObservedModule, observation: Observation) -> None:
+    def on_observation(self, trainer: Trainer, module: MeanFieldModule, observation: Observation) -> None:
         margins = observation.train_margins[: self.n].double().cpu().numpy()
         if observation.k == 0:
             self.t_sat = np.where(margins >= module.loss.h, 0.0, np.inf)
@@ -40,7 +40,7 @@ class ExampleLog(Observer):
             self.t_sat[new] = self._t + share * (observation.t_margins - self._t)
         self._t, self._margins = observation.t_margins, margins
 
-    def projections(self, module: ObservedModule) -> np.ndarray:
+    def projections(self, module: MeanFieldModule) -> np.ndarray:
         """Signed projections y ŵ*·x of the followed examples, negative where the label is flipped."""
         x, y = (values[: self.n] for values in module.task.train)
         return (y * (x @ module.task.direction)).numpy()

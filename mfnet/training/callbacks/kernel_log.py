@@ -5,11 +5,11 @@ from __future__ import annotations
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
+from mfnet.network import MeanFieldNetwork
 from mfnet.tangent_kernel import kernel_motion, tangent_kernel
 from mfnet.training.callbacks.observer import Observer
 from mfnet.training.module import MeanFieldModule
 from mfnet.training.observation import Observation
-from mfnet.training.observed_module import ObservedModule
 
 #: Series that this callback adds to each observation.
 KERNEL_CHANGE, KERNEL_ALIGNMENT = "kernel_change", "kernel_alignment"
@@ -34,12 +34,14 @@ class KernelLog(Observer):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Checks that this process, the only one that has callbacks, has all nodes."""
         assert isinstance(pl_module, MeanFieldModule)
+        if pl_module.n_replicas > 1:
+            raise ValueError("KernelLog looks at one network: leave it out, or the replicas")
         if pl_module.network.processes.divide == "nodes":
             raise ValueError("KernelLog needs all nodes on one process: divide the run by rows, or leave it out")
 
-    def on_observation(self, trainer: Trainer, module: ObservedModule, observation: Observation) -> None:
-        assert isinstance(module, MeanFieldModule)
-        x = module.train_batch.x[: self.n]
+    def on_observation(self, trainer: Trainer, module: MeanFieldModule, observation: Observation) -> None:
+        assert isinstance(module.network, MeanFieldNetwork)
+        x = module.train_batches[0].x[: self.n]
         if self._initial is None:  # not in the checkpoint: the network keeps its initial nodes
             self._initial = tangent_kernel(module.network, x, initial=True)
         change, alignment = kernel_motion(tangent_kernel(module.network, x), self._initial)

@@ -20,7 +20,6 @@ from mfnet.training.callbacks.observer import Observer
 from mfnet.training.callbacks.theory_overlay import TheoryOverlay, overlays
 from mfnet.training.module import MeanFieldModule
 from mfnet.training.observation import Observation
-from mfnet.training.observed_module import ObservedModule
 
 #: Series that this callback adds to each observation: shares of Σ|w − w₀|² that are not along ŵ*, and not in its span
 #: with leading principal directions of the training inputs.
@@ -62,11 +61,12 @@ class NodeAgreement(Observer):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Checks that this process, the only one that has callbacks, has all nodes."""
         assert isinstance(pl_module, MeanFieldModule)
+        if pl_module.n_replicas > 1:
+            raise ValueError("NodeAgreement looks at one network: leave it out, or the replicas")
         if pl_module.network.processes.divide == "nodes":
             raise ValueError("NodeAgreement needs all nodes on one process: divide the run by rows, or leave it out")
 
-    def on_observation(self, trainer: Trainer, module: ObservedModule, observation: Observation) -> None:
-        assert isinstance(module, MeanFieldModule)
+    def on_observation(self, trainer: Trainer, module: MeanFieldModule, observation: Observation) -> None:
         network = module.network
         if self._basis is None:
             self._basis = leading_directions(module.task.train.x, module.task.direction, self.principal).to(network.w)
@@ -113,14 +113,16 @@ class NodeAgreement(Observer):
     def _prediction(self, overlay: TheoryOverlay, module: MeanFieldModule, observation: Observation) -> Nodes | None:
         """Predicted nodes at the present observation; of shape (1, n)."""
         network = module.network
-        initial = (network.a0, *node_projections(network.w0, module.direction))
+        initial = (network.a0, *node_projections(network.w0, module.directions[0]))
         start = Nodes(*(values[None, : self.n].double().cpu().numpy() for values in initial))
         predicted = overlay.nodes(observation.k, observation.t, start)
         return predicted and Nodes(*(values[-1:] for values in predicted))
 
     def _measures(self, module: MeanFieldModule, observation: Observation, predicted: Nodes) -> dict[str, float]:
         a, w_par = (values[: self.n].double().cpu().numpy() for values in (observation.a, observation.w_par))
-        a0, w_par0 = (values[: self.n].double().cpu().numpy() for values in (module.a0, module.w_par0))
+        a0, w_par0 = (
+            values[: self.n].double().cpu().numpy() for values in (module.series.a0[0], module.series.w_par0[0])
+        )
         moved = np.stack([a - a0, w_par - w_par0])
         predicted_moved = np.stack([predicted.a[0] - a0, predicted.w_par[0] - w_par0])
         return {

@@ -14,8 +14,8 @@ from mfnet.theory.overlay import Nodes
 from mfnet.training import tags
 from mfnet.training.callbacks.observer import Observer
 from mfnet.training.callbacks.theory_overlay import overlays
+from mfnet.training.module import MeanFieldModule
 from mfnet.training.observation import Observation
-from mfnet.training.observed_module import ObservedModule
 
 #: Most nodes that have curves in TensorBoard, which keeps three a node; the files have every node that is followed.
 CURVES = 10
@@ -44,7 +44,7 @@ class NodeLog(Observer):
         """What was recorded so far, each of shape (K, n)."""
         return Nodes(*(np.stack(parameter) for parameter in zip(*self._rows, strict=True)))
 
-    def on_observation(self, trainer: Trainer, module: ObservedModule, observation: Observation) -> None:
+    def on_observation(self, trainer: Trainer, module: MeanFieldModule, observation: Observation) -> None:
         parameters = (observation.a, observation.w_par, observation.w_perp)
         self._t.append(observation.t)
         self._rows.append(tuple(p[: self.n].double().cpu().numpy() for p in parameters))  # type: ignore[arg-type]  # a tuple of three
@@ -65,8 +65,7 @@ class NodeLog(Observer):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._t = list(state_dict["t"])
-        rows = torch.as_tensor(state_dict["rows"], dtype=torch.float64)  # older checkpoints have lists
-        self._rows = [tuple(row) for row in rows.numpy().copy()]
+        self._rows = [tuple(row) for row in state_dict["rows"].numpy().copy()]
 
 
 def _write_nodes(writer: SummaryWriter, nodes: Nodes, k: int) -> None:

@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Float
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from mfnet.training.module import MeanFieldModule
 from mfnet.training.observation import Observation
-from mfnet.training.observed_module import ObservedModule
 
 
 class Observer(Callback):
@@ -18,7 +18,7 @@ class Observer(Callback):
 
     _last_k = -1
 
-    def on_observation(self, trainer: Trainer, module: ObservedModule, observation: Observation) -> None:
+    def on_observation(self, trainer: Trainer, module: MeanFieldModule, observation: Observation) -> None:
         """Called with each new observation."""
 
     def columns(self) -> Mapping[str, float]:
@@ -39,7 +39,7 @@ class Observer(Callback):
         self._look(trainer, pl_module)
 
     def _look(self, trainer: Trainer, module: LightningModule) -> None:
-        assert isinstance(module, ObservedModule)
+        assert isinstance(module, MeanFieldModule)
         if module.observation.k > self._last_k:  # not again the last one, when the flow has diverged since
             self._last_k = module.observation.k
             self.on_observation(trainer, module, module.observation)

@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 
 from mfnet.series import GAMMA, UNSATISFIED
 from mfnet.training.callbacks.theory_overlay import overlays
-from mfnet.training.observed_module import ObservedModule
+from mfnet.training.module import MeanFieldModule
 
 
 class RunProgress(TQDMProgressBar):
@@ -33,7 +33,7 @@ class RunProgress(TQDMProgressBar):
         return bar
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
-        assert isinstance(pl_module, ObservedModule)
+        assert isinstance(pl_module, MeanFieldModule)
         observation, flow = pl_module.observation, pl_module.flow
         gamma = f"{observation.series[GAMMA.name]:.4g}"
         for overlay in overlays(trainer):

@@ -9,9 +9,8 @@ import torch
 from lightning.pytorch import Trainer
 
 from mfnet.training.callbacks.observer import Observer
-from mfnet.training.ensemble_module import EnsembleModule
-from mfnet.training.observation import EnsembleObservation, Observation
-from mfnet.training.observed_module import ObservedModule
+from mfnet.training.module import MeanFieldModule
+from mfnet.training.observation import Observation
 
 
 class ReplicaLog(Observer):
@@ -27,9 +26,7 @@ class ReplicaLog(Observer):
         """``t`` (K,), ``seed`` and ``alpha`` (R,), and each series (K, R)."""
         return {"t": np.array(self._t), **self._keys, **{name: np.stack(rows) for name, rows in self._rows.items()}}
 
-    def on_observation(self, trainer: Trainer, module: ObservedModule, observation: Observation) -> None:
-        assert isinstance(module, EnsembleModule)
-        assert isinstance(observation, EnsembleObservation)
+    def on_observation(self, trainer: Trainer, module: MeanFieldModule, observation: Observation) -> None:
         self._t.append(observation.t)
         self._keys = {"seed": np.array(module.seeds), "alpha": module.alpha.numpy()}
         for name, values in observation.replicas.items():

@@ -24,8 +24,8 @@ from mfnet.training.callbacks.node_log import NodeLog
 from mfnet.training.callbacks.observer import Observer, observers
 from mfnet.training.callbacks.replica_log import ReplicaLog
 from mfnet.training.callbacks.theory_overlay import overlays
+from mfnet.training.module import MeanFieldModule
 from mfnet.training.observation import Observation
-from mfnet.training.observed_module import ObservedModule
 from mfnet.training.summary import summarise
 
 
@@ -46,7 +46,7 @@ class RunFiles(Observer):
         self._last: Observation | None = None
         self._seconds_before, self._start = 0.0, time.monotonic()
 
-    def on_observation(self, trainer: Trainer, module: ObservedModule, observation: Observation) -> None:
+    def on_observation(self, trainer: Trainer, module: MeanFieldModule, observation: Observation) -> None:
         k, t = observation.k, observation.t
         row: dict[str, float] = {"k": k, "t": t}
         predictions = [(overlay.name, overlay.series(k, t)) for overlay in overlays(trainer)]
@@ -81,7 +81,7 @@ class RunFiles(Observer):
         self.directory.write_arrays(self.directory.nodes, arrays)
 
     def _write_examples(
-        self, trainer: Trainer, module: ObservedModule, log: ExampleLog, observation: Observation
+        self, trainer: Trainer, module: MeanFieldModule, log: ExampleLog, observation: Observation
     ) -> None:
         arrays = {"x_par": log.projections(module), "t_sat": log.t_sat, "t": np.array([row["t"] for row in self.rows])}
         for overlay in overlays(trainer):
@@ -98,7 +98,7 @@ class RunFiles(Observer):
         super().on_train_start(trainer, pl_module)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        assert isinstance(pl_module, ObservedModule)
+        assert isinstance(pl_module, MeanFieldModule)
         self._close(trainer, pl_module, str(pl_module.stop_reason or StopReason.T_MAX))
         figures = draw_figures(self.directory)
         if isinstance(trainer.logger, TensorBoardLogger):
@@ -110,12 +110,12 @@ class RunFiles(Observer):
                 tags.write_end(end, self.config, pl_module.observation.series)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        assert isinstance(pl_module, ObservedModule)
+        assert isinstance(pl_module, MeanFieldModule)
         if self._last is not None:
             interrupted = isinstance(exception, KeyboardInterrupt)
             self._close(trainer, pl_module, StopReason.INTERRUPTED if interrupted else f"error: {exception}")
 
-    def _close(self, trainer: Trainer, module: ObservedModule, stop_reason: str) -> None:
+    def _close(self, trainer: Trainer, module: MeanFieldModule, stop_reason: str) -> None:
         """Writes the summary of what the history holds: an interruption may come between an observation and its row."""
         assert self._last is not None
         self.directory.write_history(self.rows)

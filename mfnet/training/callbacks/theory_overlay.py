@@ -18,7 +18,6 @@ from mfnet.training import tags
 from mfnet.training.callbacks.observer import Observer
 from mfnet.training.module import MeanFieldModule
 from mfnet.training.observation import Observation
-from mfnet.training.observed_module import ObservedModule
 
 
 class TheoryOverlay(Observer):
@@ -45,8 +44,9 @@ class TheoryOverlay(Observer):
         self.times = data.schedule
 
         def draw() -> Draw:
-            if not isinstance(pl_module, MeanFieldModule):
-                raise ValueError(f"{self.name} speaks of one run, and this is an ensemble")
+            assert isinstance(pl_module, MeanFieldModule)
+            if not isinstance(pl_module.network, MeanFieldNetwork):
+                raise ValueError(f"{self.name} speaks of one run, and this one has replicas")
             return draw_of(pl_module.network, data.task)
 
         self.theory = self.theory.of_draw(draw)
@@ -89,7 +89,7 @@ class TheoryOverlay(Observer):
             self._writer = SummaryWriter(str(directory), purge_step=trainer.global_step or None)
         return self._writer
 
-    def on_observation(self, trainer: Trainer, module: ObservedModule, observation: Observation) -> None:
+    def on_observation(self, trainer: Trainer, module: MeanFieldModule, observation: Observation) -> None:
         if trainer.logger is not None:
             for name, curve in self.series(observation.k, observation.t).items():
                 tags.write_curve(self.writer(trainer), name, curve, observation.k)

@@ -1,0 +1,93 @@
+"""The table of ensembles: small networks trained side by side, or one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from statistics import median
+
+import numpy as np
+import torch
+
+from benchmark.page import Table, ratio
+from benchmark.problems import Problem, make_problem, side_by_side
+from benchmark.settings import Settings, name_of
+from benchmark.timing import Stopwatch
+from mfnet.flow import Averaged
+from mfnet.schedule import log_spaced
+
+N, M, DIMENSION = 1000, 100, 20
+
+
+class EnsembleCase:
+    """Replicas of ``mfnet train M=100 N=1000 d=20``, which stop at its observations; together, or one by one."""
+
+    def __init__(self, dtype: torch.dtype, R: int, device: torch.device):
+        self.times = log_spaced(20.0)[1:]
+        self.problems = [make_problem(N, M, DIMENSION, device=device, dtype=dtype, seed=seed) for seed in range(R)]
+        self.device = device
+
+    def flow(self, problem: Problem) -> Averaged:
+        """The flow of one or of many, at its end."""
+        flow = Averaged(problem.objective(1.0))
+        for t in self.times:
+            flow.step(until=t)
+            if flow.stop_reason is not None:
+                break
+        return flow
+
+    def together(self) -> list[Averaged]:
+        """All replicas, as one flow."""
+        return [self.flow(side_by_side(self.problems))]
+
+    def alone(self) -> list[Averaged]:
+        """The same as single flows."""
+        return [self.flow(problem) for problem in self.problems]
+
+    def row(self, turns: int) -> Sequence[object]:
+        """Median wall and processor seconds of both, and the largest difference of their parameters."""
+        seconds: dict[str, list[tuple[float, float]]] = {"together": [], "alone": []}
+        for _ in range(turns):
+            for name, run in (("together", self.together), ("alone", self.alone)):
+                for problem in self.problems:
+                    problem.start()
+                with Stopwatch(self.device) as watch:
+                    flows = run()
+                seconds[name].append((watch.wall, watch.processor))
+                if name == "together":
+                    (ensemble,) = flows
+        (wall, processor), (wall_alone, processor_alone) = (np.median(each, axis=0) for each in seconds.values())
+        ratios = ratio(wall_alone, wall), ratio(processor_alone, processor)
+        return f"{wall:.2f}", f"{wall_alone:.2f}", *ratios, *compared(ensemble, flows)
+
+
+def compared(ensemble: Averaged, flows: Sequence[Averaged]) -> Sequence[str]:
+    """How many replicas end like their single flows, and the median and largest relative difference of their w."""
+    differences, equal = [], 0
+    for flow, w, together in zip(flows, ensemble.objective.networks.nodes.w, ensemble.progress, strict=True):
+        networks, (alone,) = flow.objective.networks, flow.progress
+        own, initial = networks.nodes.w[0], networks.initial_nodes.w[0]
+        differences.append(float((w - own).norm() / (own - initial).norm()))
+        equal += (together.stop_reason, together.n_steps) == (alone.stop_reason, alone.n_steps)
+    return f"{equal} of {len(flows)}", f"{median(differences):.1e}", f"{max(differences):.1e}"
+
+
+def rows(settings: Settings) -> Iterator[Sequence[object]]:
+    """An ensemble in both types."""
+    for dtype in (torch.float32, torch.float64):
+        case = EnsembleCase(dtype, settings.replicas, settings.device)
+        yield settings.replicas, name_of(dtype), *case.row(settings.turns)
+
+
+def about(settings: Settings) -> str:
+    """What the columns are."""
+    return (
+        f"M = {M}, N = {N}, d = {DIMENSION}, α = 1, to t = 500, against single flows, on one thread. Δw: difference of "
+        "a replica's weights from those of its single flow, relative to how far these have moved."
+    )
+
+
+COLUMNS = (
+    *("R", "dtype", "together, s", "one after the other, s", "ratio", "ratio of processor time"),
+    *("same end and steps", "median Δw", "largest Δw"),
+)
+TABLE = Table("An ensemble", about, COLUMNS, rows, one_thread=True)
