@@ -70,7 +70,7 @@ about as many as they. Where N is a few hundred and the network small, a step co
 that it is a random walk in time; for centred data the error is then of first order, with a constant of 1/√N, and
 second order shows only where the population's drive varies. (2) K̂ holds the constant and linear part of the kernel;
 what is left is of relative order 1/d. In few dimensions with many contradictory labels (d = 5, N = 400, 20 % reversed,
-M = 40) forecasts miss so much that steps shrink to Δt = 0.1, 21 000 of them between t =
+M = 40) forecasts miss so much that steps shrink to Δt = 0.1, 13 000 of them between t =
 1000 and 3000. Fixed steps (flow=rotation) are then cheaper. In the rich regime nodes align with ±ŵ*, and what an
 example does to another depends on whether they are on the same side, which K̂ does not know. At N = 10⁵ forecasts and
 their corrections sway with a period of about five steps from t = 2000 on, and hold Δt near 10. (3) While nodes grow
