@@ -15,13 +15,13 @@ ROOT = Path(mfnet.__file__).parent
 
 #: Rooms from the bottom up; a module may import from its own room and from those before it.
 ROOMS = [
-    ("series", "schedule", "theory"),
-    ("activations", "losses", "seeding", "identity", "run_directory", "validation", "products", "processes", "threads"),
-    ("collection",),
-    ("network", "observables", "checkpoint", "tangent_kernel"),
+    ("theory",),
+    ("record",),
+    ("setup", "compute"),
+    ("collection", "network"),
     ("flow", "data"),
     ("figures",),
-    ("collect", "training"),
+    ("training",),
     ("claims",),
     ("cli",),
     ("__main__",),
@@ -30,17 +30,7 @@ RANK = {room: rank for rank, rooms in enumerate(ROOMS) for room in rooms}
 
 #: Packages that only some rooms may import.
 ONLY_IN = {"hydra": {"cli"}, "omegaconf": {"cli"}, "matplotlib": {"figures", "training"}}
-TORCH_FREE = {
-    "series",
-    "schedule",
-    "theory",
-    "identity",
-    "run_directory",
-    "validation",
-    "collection",
-    "figures",
-    "collect",
-}
+TORCH_FREE = {"theory", "record", "setup", "collection", "figures"}
 
 
 def imported(path):

@@ -15,7 +15,7 @@ from mfnet.claims.infinite_data import times_of
 from mfnet.claims.simulation import Setup, draw_of, nodes_at
 from mfnet.figures.claims import Line, Plot
 from mfnet.flow import Rotation
-from mfnet.tangent_kernel import kernel_motion, tangent_kernel
+from mfnet.network.tangent_kernel import kernel_motion, tangent_kernel
 from mfnet.theory import MeanField, MovingKernel
 
 #: Unsatisfied fractions at which kernels are looked at.

@@ -11,14 +11,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mfnet.compute.seeding import generator
 from mfnet.data import SphericalData, label, sample_inputs
 from mfnet.data.spherical import elongate
 from mfnet.flow import Averaged, Batch, Flow, Objective, StoppingRules, StopReason
-from mfnet.losses import margin_loss
 from mfnet.network import MeanFieldNetwork
-from mfnet.observables import ObservedSeries
-from mfnet.seeding import generator
-from mfnet.series import GAMMA, MEAN_FORCE, TEST_ERROR, UNSATISFIED
+from mfnet.network.losses import margin_loss
+from mfnet.network.observables import ObservedSeries
+from mfnet.record.series import GAMMA, MEAN_FORCE, TEST_ERROR, UNSATISFIED
 from mfnet.theory import Draw
 
 #: Makes the flow of an objective.
@@ -34,8 +34,8 @@ class Setup:
         d: Input dimension.
         N: Training examples, the same at each step; for `population` those that are drawn anew at each step.
         alpha: Scale α.
-        activation: A name in `mfnet.activations`.
-        loss: A name in `mfnet.losses`; its margin is h = 1.
+        activation: A name in `mfnet.network.activations`.
+        loss: A name in `mfnet.network.losses`; its margin is h = 1.
         flip: Fraction ε of reversed training labels.
         n_test: Test examples, with true labels.
         seed: Keys every draw.

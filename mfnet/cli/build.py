@@ -8,7 +8,7 @@ import numpy as np
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from mfnet.schedule import round_to_digit
+from mfnet.record.schedule import round_to_digit
 from mfnet.theory import Draw, MeanField, Trust, trust
 
 if TYPE_CHECKING:
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 def network_of(config: DictConfig, **options: Any) -> MeanFieldNetwork:
     """The network with its initial nodes."""
+    from mfnet.compute.seeding import generator
     from mfnet.network import MeanFieldNetwork
-    from mfnet.seeding import generator
 
     source = generator(config.seed, "network")
     scales = {"a_std": config.network.a_std, "w_std": config.network.w_std}

@@ -12,7 +12,7 @@ from hydra.utils import instantiate
 
 from mfnet.cli.compose import CONFIG_MODULE, Job, jobs
 from mfnet.cli.targets import check_targets
-from mfnet.validation import InvalidSettingError, SettingError, validate_directory, validate_memory
+from mfnet.setup.validation import InvalidSettingError, SettingError, validate_directory, validate_memory
 
 _ONE_RUN = "speaks of one run; use replicas=1, or leave it out"
 _NODES_TOGETHER = "needs all nodes in one process; use trainer.divide=rows, or leave it out"

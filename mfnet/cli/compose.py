@@ -19,8 +19,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mfnet.cli.targets import check_targets
-from mfnet.identity import run_name
-from mfnet.validation import InvalidSettingError, SettingError, validate
+from mfnet.record.identity import run_name
+from mfnet.setup.validation import InvalidSettingError, SettingError, validate
 
 CONFIG_MODULE, CONFIG_NAME = "mfnet.conf", "train"
 

@@ -10,8 +10,8 @@ from omegaconf import DictConfig
 from mfnet.cli.build import draw_of_run, mean_field, observation_times, trust_of
 from mfnet.cli.compose import complete
 from mfnet.cli.run import shown
-from mfnet.run_directory import RunDirectory, curve_columns
-from mfnet.series import GAMMA, SERIES
+from mfnet.record.directory import RunDirectory, curve_columns
+from mfnet.record.series import GAMMA, SERIES
 
 
 def predict(config: DictConfig) -> None:

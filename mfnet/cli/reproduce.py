@@ -16,7 +16,7 @@ from mfnet.cli.checks import checked_jobs
 from mfnet.cli.compose import CONFIG_MODULE, Job, compose
 from mfnet.cli.run import shown
 from mfnet.cli.sweep import sweep
-from mfnet.validation import SettingError
+from mfnet.setup.validation import SettingError
 
 USAGE = """\
 usage: mfnet reproduce NAME [NAME ...] [small=true] [SETTING=VALUE ...]

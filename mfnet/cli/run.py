@@ -19,11 +19,11 @@ from omegaconf import DictConfig
 from mfnet.cli.build import network_of, observation_times, trust_of, with_seed
 from mfnet.cli.checks import n_processes, rank
 from mfnet.cli.compose import CONFIG_MODULE, complete, compose, resolve
-from mfnet.run_directory import RunDirectory, RunInUseError, RunState
-from mfnet.validation import InvalidSettingError, SettingError, validate
+from mfnet.record.directory import RunDirectory, RunInUseError, RunState
+from mfnet.setup.validation import InvalidSettingError, SettingError, validate
 
 if TYPE_CHECKING:
-    from mfnet.checkpoint import Checkpoint
+    from mfnet.training.checkpoint import Checkpoint
 
 #: Exit status of what was ended by Ctrl-C or SIGTERM, as the shell's.
 INTERRUPTED = 130
@@ -49,14 +49,14 @@ def train(config: DictConfig) -> None:
 
 
 def _given_checkpoint(config: DictConfig) -> Checkpoint | None:
-    from mfnet.checkpoint import read_checkpoint
+    from mfnet.training.checkpoint import read_checkpoint
 
     return read_checkpoint(Path(config.ckpt)) if config.ckpt is not None else None
 
 
 def _train_in_sweep(config: DictConfig, directory: RunDirectory) -> None:
     """Trains unless it is done, from where it was cut off; a failure is told and kept, and does not end the sweep."""
-    from mfnet.checkpoint import read_checkpoint
+    from mfnet.training.checkpoint import read_checkpoint
 
     if directory.state() is RunState.COMPLETE:  # by another process since the sweep was started
         return
@@ -76,10 +76,10 @@ def _train(config: DictConfig, directory: RunDirectory, checkpoint: Checkpoint |
     import torch
 
     import __main__
+    from mfnet.compute.processes import ALONE, Processes
     from mfnet.data import ReplicatedData
-    from mfnet.losses import margin_loss
     from mfnet.network import Replicas
-    from mfnet.processes import ALONE, Processes
+    from mfnet.network.losses import margin_loss
     from mfnet.training import MeanFieldModule, ReplicaLog, TrainerOptions, run
     from mfnet.training.summary import brief, report
 
@@ -169,7 +169,7 @@ def with_checkpoint(overrides: Sequence[str], *, multirun: bool) -> list[str]:
         return list(overrides)
     if multirun:
         raise InvalidSettingError("ckpt", path, "a sweep goes on by itself where it was left; leave out ckpt")
-    from mfnet.checkpoint import read_checkpoint
+    from mfnet.training.checkpoint import read_checkpoint
 
     checkpoint = read_checkpoint(Path(path))
     kept = [override for override in checkpoint.overrides if override.split("=", 1)[0] not in given]

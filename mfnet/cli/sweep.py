@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from mfnet.cli.compose import Job
 from mfnet.cli.launch import launch
 from mfnet.cli.run import INTERRUPTED, shown
-from mfnet.run_directory import RunDirectory, RunState
+from mfnet.record.directory import RunDirectory, RunState
 
 
 def sweep(jobs: Sequence[Job], arguments: Sequence[str], command: Sequence[str]) -> int:

@@ -7,7 +7,7 @@ import pkgutil
 from collections.abc import Iterable
 from typing import Any
 
-from mfnet.validation import InvalidSettingError
+from mfnet.setup.validation import InvalidSettingError
 
 
 def check_targets(config: Any, groups: Iterable[str], prefix: str = "") -> None:

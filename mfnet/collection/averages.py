@@ -12,7 +12,7 @@ from mfnet.collection.collection import Collection
 from mfnet.collection.files import NETWORK
 from mfnet.collection.run import COMPLETE, FAILED, UNFINISHED
 from mfnet.collection.settings import is_seed
-from mfnet.series import MEAN_FORCE, SLIDING
+from mfnet.record.series import MEAN_FORCE, SLIDING
 
 #: Ends of runs that come at an observation, so at a scheduled time; other ends come between two.
 _ON_SCHEDULE = ("t_max", "test_error_rose", "stationary", "interrupted")

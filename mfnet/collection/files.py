@@ -14,7 +14,7 @@ import numpy as np
 import yaml
 from jaxtyping import Float
 
-from mfnet.run_directory import RunDirectory
+from mfnet.record.directory import RunDirectory
 
 NETWORK = "_network"
 

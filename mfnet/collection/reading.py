@@ -31,8 +31,8 @@ from mfnet.collection.run import (
     results,
 )
 from mfnet.collection.settings import SYMBOLS, resolved, settings, with_symbols
-from mfnet.run_directory import RunDirectory, RunState
-from mfnet.series import SERIES
+from mfnet.record.directory import RunDirectory, RunState
+from mfnet.record.series import SERIES
 
 
 def read_runs(path: Path) -> list[Run]:

@@ -11,8 +11,8 @@ from jaxtyping import Float
 
 from mfnet.collection.files import NETWORK, NUMBERS
 from mfnet.collection.settings import Setting
-from mfnet.run_directory import RunState
-from mfnet.series import UNSATISFIED
+from mfnet.record.directory import RunState
+from mfnet.record.series import UNSATISFIED
 from mfnet.theory.losses import LOSSES
 
 #: How far a run is: one that has diverged has failed, one that may go on is unfinished.

@@ -52,7 +52,7 @@ class ObservedData(lightning.LightningDataModule):
     """A task and a schedule. To add a data set, subclass it and write `draw`.
 
     Args:
-        schedule: Observation times t_0 = 0 < t_1 < … < t_K in mean-field time (`mfnet.schedule`).
+        schedule: Observation times t_0 = 0 < t_1 < … < t_K in mean-field time (`mfnet.record.schedule`).
     """
 
     task: Task

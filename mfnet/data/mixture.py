@@ -7,10 +7,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mfnet.compute.seeding import generator
 from mfnet.data.datamodule import ObservedData, Task
 from mfnet.data.examples import Examples
 from mfnet.data.spherical import draw_direction, flip_labels
-from mfnet.seeding import generator
 
 
 class GaussianMixture(ObservedData):

@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mfnet.compute.seeding import generator
 from mfnet.data.datamodule import ObservedData, Task
 from mfnet.data.examples import Examples
-from mfnet.seeding import generator
 from mfnet.theory.projections import radius_law
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mfnet.figures import errors, figure1, nodes
-from mfnet.run_directory import RunDirectory
+from mfnet.record.directory import RunDirectory
 
 
 def draw_figures(directory: RunDirectory) -> list[Path]:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from mfnet.figures import style
-from mfnet.run_directory import RunDirectory
-from mfnet.series import TEST_ERROR, TRAIN_ERROR, UNSATISFIED
+from mfnet.record.directory import RunDirectory
+from mfnet.record.series import TEST_ERROR, TRAIN_ERROR, UNSATISFIED
 
 #: Columns of the theory that every run has.
 OWN = ("theory", "theory_lo", "theory_hi")

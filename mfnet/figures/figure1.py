@@ -10,7 +10,7 @@ from matplotlib import color_sequences
 from matplotlib.axes import Axes
 
 from mfnet.figures import style
-from mfnet.run_directory import RunDirectory
+from mfnet.record.directory import RunDirectory
 
 Arrays = Mapping[str, np.ndarray]
 

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from mfnet.figures import style
-from mfnet.run_directory import RunDirectory
+from mfnet.record.directory import RunDirectory
 
 Arrays = Mapping[str, np.ndarray]
 

@@ -10,7 +10,6 @@ from typing import Any
 
 from torch import Tensor
 
-from mfnet.activations import Activation
 from mfnet.flow.evaluator import Evaluator
 from mfnet.flow.fixed_step import require_homogeneous
 from mfnet.flow.flow import Flow, Step
@@ -18,6 +17,7 @@ from mfnet.flow.motion import hyperbolic_rotation, linear_motion, velocity
 from mfnet.flow.objective import Objective
 from mfnet.flow.state import Progress, S, State
 from mfnet.network import Nodes
+from mfnet.network.activations import Activation
 
 
 @dataclass(frozen=True)

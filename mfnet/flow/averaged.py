@@ -98,9 +98,9 @@ from mfnet.flow.objective import Objective
 from mfnet.flow.rows import per_replica
 from mfnet.flow.state import OF_NODES, OF_ROWS, State
 from mfnet.flow.surrogate import Surrogate
-from mfnet.losses import MarginLoss
 from mfnet.network import Nodes
-from mfnet.series import MEAN_FORCE, SLIDING
+from mfnet.network.losses import MarginLoss
+from mfnet.record.series import MEAN_FORCE, SLIDING
 
 #: Share of the loss at the beginning of a step by which its forecast may miss, so that the last examples are
 #: satisfied when they are, and not some steps later.

@@ -11,12 +11,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from mfnet.compute.seeding import generator
 from mfnet.flow.evaluator import Batch, Evaluator
 from mfnet.flow.fixed_step import FixedStepFlow
 from mfnet.flow.objective import Objective
 from mfnet.flow.state import Progress, State
 from mfnet.network import Nodes
-from mfnet.seeding import generator
 
 
 class Descent(FixedStepFlow):

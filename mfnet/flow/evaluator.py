@@ -25,8 +25,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mfnet.losses import MarginLoss
 from mfnet.network import Networks, Nodes
+from mfnet.network.losses import MarginLoss
 
 E = TypeVar("E", bound="Evaluator")
 

@@ -13,11 +13,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from mfnet.compute.processes import Processes
+from mfnet.compute.threads import one_thread
 from mfnet.flow.rows import PaddedRows, per_replica
 from mfnet.flow.surrogate import Forces, Rows, Surrogate
-from mfnet.losses import MarginLoss
-from mfnet.processes import Processes
-from mfnet.threads import one_thread
+from mfnet.network.losses import MarginLoss
 
 #: Fewest and most sub-steps of a step in which a force changes.
 SUB_STEPS = (8, 256)

@@ -12,8 +12,8 @@ from torch import Tensor
 from mfnet.flow.batched import Batched
 from mfnet.flow.evaluator import Batch, Evaluator
 from mfnet.flow.streamed import Streamed
-from mfnet.losses import MarginLoss
 from mfnet.network import MeanFieldNetwork, Networks, Nodes
+from mfnet.network.losses import MarginLoss
 
 #: The examples at each step, counted from 0; of each replica, where there are several.
 Source = Callable[[int], Batch | Sequence[Batch]]

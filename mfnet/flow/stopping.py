@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from mfnet.processes import Processes
+from mfnet.compute.processes import Processes
 
 
 class StopReason(StrEnum):

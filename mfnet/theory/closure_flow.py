@@ -68,7 +68,7 @@ class Nodes:
             self.theta = _turn(self.theta.T, q, dt).T
 
     def gamma(self, direction: Float[Array, " d"]) -> float:
-        """The clock as `mfnet.observables.order_parameter` measures it: least squares on initial values."""
+        """The clock as `mfnet.network.observables.order_parameter` measures it: least squares on initial values."""
         factors = []
         for sign in (1.0, -1.0):
             reading = np.concatenate([[1.0], sign * direction])

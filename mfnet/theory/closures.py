@@ -76,7 +76,7 @@ class ClosureSolution:
     """What a closure says of one run at times ``t``.
 
     Attributes:
-        gamma: The clock, as `mfnet.observables.order_parameter` measures it.
+        gamma: The clock, as `mfnet.network.observables.order_parameter` measures it.
         unsatisfied: Fraction of training examples below the margin; those that slide along it are satisfied.
         loss: ⟨ℓ⟩/α².
         train_error: Fraction of wrong signs on the training set.

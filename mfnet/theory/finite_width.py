@@ -100,7 +100,7 @@ class FiniteWidth(Theory):
         return self._average(self.mean_field.law, solution, share)
 
     def gamma_std(self, solution: MeanFieldSolution) -> Float[Array, " T"]:
-        """Standard deviation over initial draws of the measured γ (`mfnet.observables.order_parameter`).
+        """Standard deviation over initial draws of the measured γ (`mfnet.network.observables.order_parameter`).
 
         At first order in 1/√M only the component of F's fluctuation along x∥ moves the clock (every other
         averages out over the data): F = (c/√d)(p sinh 2γ + 2q sinh²γ) x∥, where p = ⟨a₀² + w∥₀²⟩/2 and

@@ -1,6 +1,6 @@
 """Margin losses ℓ(m) and their forces φ(m) = −ℓ′(m), in numpy.
 
-Written a second time on purpose: the training code has its own (`mfnet.losses`), and agreement
+Written a second time on purpose: the training code has its own (`mfnet.network.losses`), and agreement
 between network and theory is evidence only while the two share no code. A test compares them.
 """
 

@@ -60,7 +60,7 @@ class Theory:
         return self
 
     def series(self, t: Float[Array, " T"]) -> Mapping[str, Curve]:
-        """Predictions by series name: those of `mfnet.series.SERIES` that it knows, and others of its own."""
+        """Predictions by series name: those of `mfnet.record.series.SERIES` that it knows, and others of its own."""
         return {}
 
     def nodes(

@@ -62,7 +62,7 @@ class TangentKernel:
 
     @abstractmethod
     def clock(self, x: Float[Array, "n d"], direction: Float[Array, " d"]) -> Float[Array, " n"]:
-        """What sinh γ, as measured on the nodes (`mfnet.observables.order_parameter`), gains by a pull yφ/(αN) at x.
+        """What sinh γ gains by a pull yφ/(αN) at x, as `mfnet.network.observables.order_parameter` measures it.
 
         First order in 1/α: nodes move by δa = σ(z)δ, δw = a₀σ′(z)xδ/√d for every pull δ.
         """

@@ -15,10 +15,10 @@ from torch import Tensor
 from mfnet.data import Examples, ObservedData, Task
 from mfnet.flow import Batch, Flow, Objective, StoppingRules, StopReason
 from mfnet.flow.stopping import ObservedSoFar
-from mfnet.losses import MarginLoss
 from mfnet.network import MeanFieldNetwork, Replicas
-from mfnet.observables import ObservedSeries
-from mfnet.series import DISPLACEMENT, TEST_ERROR, UNSATISFIED
+from mfnet.network.losses import MarginLoss
+from mfnet.network.observables import ObservedSeries
+from mfnet.record.series import DISPLACEMENT, TEST_ERROR, UNSATISFIED
 from mfnet.training.observation import Observation
 
 #: What a checkpoint holds of every node.

@@ -18,7 +18,7 @@ class Observation:
     """The state of a run at its k-th observation, at mean-field time t; nodes and margins are the first replica's.
 
     Attributes:
-        replicas: Value of each series of `mfnet.series` for every replica; one that has ended keeps its last.
+        replicas: Value of each series of `mfnet.record.series` for every replica; one that has ended keeps its last.
         a, w_par, w_perp: Parameters a, w∥ and |w⊥| of all M nodes.
         train_margins: Margins m = αyF of the training set.
         times: Time that each replica has reached; that of the observation, or its end.

@@ -14,12 +14,12 @@ import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from mfnet.checkpoint import Checkpoint
 from mfnet.data import ObservedData
-from mfnet.run_directory import RunDirectory
+from mfnet.record.directory import RunDirectory
 from mfnet.theory import Trust
 from mfnet.training import tags
 from mfnet.training.callbacks import LastCheckpoint, RunFiles, RunProgress, SigtermIsCtrlC
+from mfnet.training.checkpoint import Checkpoint
 from mfnet.training.module import MeanFieldModule
 from mfnet.training.strategy import DividedStrategy
 

@@ -8,7 +8,7 @@ from typing import Any
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
-from mfnet.series import SERIES
+from mfnet.record.series import SERIES
 from mfnet.theory import Curve
 
 #: Name of the run that holds the network's own curves, and of that which holds how it ended.

@@ -13,7 +13,7 @@ from benchmark.problems import Problem, make_problem, side_by_side
 from benchmark.settings import Settings, name_of
 from benchmark.timing import Stopwatch
 from mfnet.flow import Averaged
-from mfnet.schedule import log_spaced
+from mfnet.record.schedule import log_spaced
 
 N, M, DIMENSION = 1000, 100, 20
 

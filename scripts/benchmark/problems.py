@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from benchmark.settings import SEED, D
+from mfnet.compute.seeding import generator
 from mfnet.data import SphericalData
 from mfnet.flow import Batch, Objective
-from mfnet.losses import Hinge
 from mfnet.network import MeanFieldNetwork, Networks, Nodes, Replicas
-from mfnet.observables import error_count, node_projections, order_parameter
-from mfnet.seeding import generator
+from mfnet.network.losses import Hinge
+from mfnet.network.observables import error_count, node_projections, order_parameter
 
 
 class Problem(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-import mfnet.cli
+import mfnet.cli.main
 from support.command import call
 
 SETTINGS = [
@@ -146,7 +146,7 @@ def test_an_interruption_before_a_run_has_begun_costs_one_line(command, monkeypa
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(mfnet.cli, "launch", interrupt)
+    monkeypatch.setattr(mfnet.cli.main, "launch", interrupt)
     ended = command("train")
     assert (ended.status, ended.err) == (130, "mfnet: interrupted\n")
 

@@ -13,8 +13,8 @@ from scipy.special import ndtr
 from sklearn.datasets import load_digits
 
 from mfnet.data.sources import openml
-from mfnet.observables import r_squared
-from mfnet.run_directory import RunDirectory
+from mfnet.network.observables import r_squared
+from mfnet.record.directory import RunDirectory
 from support.command import NO_EVENTS, assert_same_files, call, columns, summary
 from support.shared import made_once
 

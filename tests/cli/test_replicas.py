@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mfnet.checkpoint import read_checkpoint
+from mfnet.compute.seeding import generator
 from mfnet.data import ReplicatedData, SphericalData
 from mfnet.flow import Averaged, StoppingRules
-from mfnet.losses import Hinge
 from mfnet.network import MeanFieldNetwork, Replicas
-from mfnet.run_directory import RunDirectory
-from mfnet.seeding import generator
+from mfnet.network.losses import Hinge
+from mfnet.record.directory import RunDirectory
 from mfnet.training import ExampleLog, MeanFieldModule, NodeLog, ReplicaLog, TrainerOptions, run
+from mfnet.training.checkpoint import read_checkpoint
 from support.command import NO_EVENTS, assert_same_files, call, columns, summary
 from support.shared import made_once
 

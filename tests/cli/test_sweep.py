@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from mfnet.run_directory import RunDirectory
+from mfnet.record.directory import RunDirectory
 from support.command import NO_EVENTS, assert_same_files, summary
 from support.processes import Started, cold, started
 

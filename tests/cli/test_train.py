@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+from mfnet.compute.seeding import generator
 from mfnet.data import SphericalData
 from mfnet.figures.experiments import EXPERIMENTS as WITH_FIGURES
 from mfnet.network import MeanFieldNetwork
-from mfnet.seeding import generator
-from mfnet.series import SERIES
-from mfnet.tangent_kernel import kernel_motion, tangent_kernel
+from mfnet.network.tangent_kernel import kernel_motion, tangent_kernel
+from mfnet.record.series import SERIES
 from support.command import NO_EVENTS, SMALL, call, columns, rows, summary
 from support.shared import made_once
 

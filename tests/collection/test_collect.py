@@ -13,9 +13,9 @@ import pandas as pd
 import pytest
 import yaml
 
-from mfnet.collect import main
+from mfnet.cli.collect import main
 from mfnet.collection import collect, curves, finals
-from mfnet.run_directory import RunDirectory
+from mfnet.record.directory import RunDirectory
 
 CONFIG = {
     **{"M": 40, "N": 400, "d": 20, "alpha": 1.0, "h": 1.0, "seed": 0, "ckpt": None},
@@ -25,7 +25,7 @@ CONFIG = {
     "loss": {"name": "hinge"},
     "flow": {"_target_": "mfnet.flow.Averaged", "_partial_": True, "rtol": 0.01, "dt_max": None},
     "theory": {"_target_": "mfnet.theory.FiniteWidth", "mean_field": {"alpha": 1.0}, "M": 40},
-    "schedule": {"_target_": "mfnet.schedule.listed", "times": [1.0, 10.0, 100.0]},
+    "schedule": {"_target_": "mfnet.record.schedule.listed", "times": [1.0, 10.0, 100.0]},
     "callbacks": {"node_log": {"n": 10}},
     "trainer": {"tensorboard": True, "precision": "auto"},
 }
@@ -594,5 +594,5 @@ def test_nothing_to_collect_is_a_mistake(tmp_path, capsys):
 
 @pytest.mark.slow
 def test_it_starts_without_torch():
-    code = "import sys, mfnet.collect; sys.exit(bool({'torch', 'lightning', 'hydra'} & set(sys.modules)))"
+    code = "import sys, mfnet.cli.collect; sys.exit(bool({'torch', 'lightning', 'hydra'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -12,8 +12,8 @@ import pytest
 
 from mfnet.collection import Points, collect, onsets, spread, until_first_end
 from mfnet.figures.experiments import EXPERIMENTS, crossover, fig2, mislabeled, universality
+from mfnet.setup.validation import validate
 from mfnet.theory import MeanField, Onset
-from mfnet.validation import validate
 from support.finished_runs import composed, jobs, model, moved_nodes, write
 
 SMALL = sorted(path.stem for path in (Path(__file__).parents[2] / "conf" / "experiment" / "small").glob("*.yaml"))

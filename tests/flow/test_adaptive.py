@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mfnet.flow import AdaptiveRotation, Averaged, Batch, Heun, Objective, Rotation, StoppingRules, StopReason
-from mfnet.losses import margin_loss
+from mfnet.network.losses import margin_loss
 from support.problems import make_problem, margins_of
 
 ADAPTIVE = [AdaptiveRotation, Heun, Averaged]

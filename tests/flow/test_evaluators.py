@@ -7,14 +7,14 @@ import torch
 
 import mfnet.flow.batched
 import mfnet.network
-from mfnet.activations import ACTIVATIONS
+from mfnet.compute.seeding import generator
+from mfnet.compute.threads import one_thread
 from mfnet.flow import Objective
 from mfnet.flow.motion import velocity
 from mfnet.flow.rows import PaddedRows
-from mfnet.losses import LOSSES, Hinge, margin_loss
 from mfnet.network import MeanFieldNetwork, Nodes, Replicas
-from mfnet.seeding import generator
-from mfnet.threads import one_thread
+from mfnet.network.activations import ACTIVATIONS
+from mfnet.network.losses import LOSSES, Hinge, margin_loss
 from support.problems import ROUNDING, evaluated_by, make_problem, objective_of
 
 HOMOGENEOUS = [name for name, activation in ACTIVATIONS.items() if activation.homogeneous]
@@ -158,8 +158,8 @@ def test_small_tiles_change_nothing(nodes, given, way, monkeypatch):
         return of_all(objective, lambda e, nodes, phi: e.rates_and_margins(nodes, phi, counts(phi)), force)
 
     whole = compute()
-    monkeypatch.setitem(mfnet.network.TILE_NODES, "cpu", nodes)
-    monkeypatch.setitem(mfnet.network.TILE_ELEMENTS, "cpu", 7 * nodes)
+    monkeypatch.setitem(mfnet.network.networks.TILE_NODES, "cpu", nodes)
+    monkeypatch.setitem(mfnet.network.networks.TILE_ELEMENTS, "cpu", 7 * nodes)
     monkeypatch.setitem(mfnet.flow.batched.TILE_ELEMENTS, "cpu", 7 * nodes)
     for tiled, expected in zip(compute(), whole, strict=True):
         assert relative(tiled, expected) < ROUNDING[torch.float64]
@@ -169,7 +169,7 @@ def test_no_array_of_nodes_times_examples_is_made(monkeypatch):
     """With N·M elements far above the budget no temporary of the streamed evaluator exceeds it."""
     problem = make_problem(M=1000, N=3000, d=4)
     (evaluator,) = objective_for("streamed", [problem], alphas=[0.7]).evaluators
-    monkeypatch.setitem(mfnet.network.TILE_ELEMENTS, "cpu", 20_000)
+    monkeypatch.setitem(mfnet.network.networks.TILE_ELEMENTS, "cpu", 20_000)
     largest = 0
 
     class Watch(torch.utils._python_dispatch.TorchDispatchMode):
@@ -201,7 +201,7 @@ def test_threads_change_nothing_but_rounding(activation, given, monkeypatch):
 
     with one_thread():
         alone = *compute(), evaluator.outputs(nodes)
-    monkeypatch.setitem(mfnet.network.TILE_ELEMENTS, "cpu", 5 * len(problem.network.a))
+    monkeypatch.setitem(mfnet.network.networks.TILE_ELEMENTS, "cpu", 5 * len(problem.network.a))
     for mine, theirs in zip((*compute(), evaluator.outputs(nodes)), alone, strict=True):
         assert relative(mine, theirs) < ROUNDING[torch.float64]
 

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
+from mfnet.compute.seeding import generator
 from mfnet.data import label, sample_inputs
 from mfnet.flow import Batch, Descent, Euler, Objective, Rotation, StopReason
 from mfnet.flow.motion import hyperbolic_rotation, linear_motion
-from mfnet.losses import margin_loss
 from mfnet.network import MeanFieldNetwork, Nodes
-from mfnet.observables import node_projections, order_parameter
-from mfnet.seeding import generator
+from mfnet.network.losses import margin_loss
+from mfnet.network.observables import node_projections, order_parameter
 from mfnet.theory import MeanField
 from support.problems import ROUNDING, make_problem
 

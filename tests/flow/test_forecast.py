@@ -8,12 +8,12 @@ import pytest
 import torch
 
 import mfnet.flow.surrogate
+from mfnet.compute.processes import ALONE
 from mfnet.flow.forecast import forecast
 from mfnet.flow.motion import velocity
 from mfnet.flow.rows import PaddedRows
 from mfnet.flow.surrogate import Rows, Surrogate, quadratic_forms
-from mfnet.losses import Hinge, margin_loss
-from mfnet.processes import ALONE
+from mfnet.network.losses import Hinge, margin_loss
 from support.problems import make_problem, margins_of, objective_of
 
 #: Relative differences of sums in float64.

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from mfnet.compute.seeding import generator
 from mfnet.data import label, sample_inputs
 from mfnet.flow import Batch, Euler, Objective
-from mfnet.losses import margin_loss
 from mfnet.network import MeanFieldNetwork
-from mfnet.seeding import generator
+from mfnet.network.losses import margin_loss
 from mfnet.theory import MeanField
 
 pytestmark = [pytest.mark.slow, pytest.mark.unchecked]

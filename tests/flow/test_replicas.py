@@ -8,11 +8,11 @@ from functools import partial
 import pytest
 import torch
 
-from mfnet.activations import ACTIVATIONS
+from mfnet.compute.seeding import generator
 from mfnet.data import flip_labels
 from mfnet.flow import AdaptiveRotation, Averaged, Batch, Descent, Euler, Heun, Rotation, StoppingRules, StopReason
-from mfnet.losses import LOSSES, margin_loss
-from mfnet.seeding import generator
+from mfnet.network.activations import ACTIVATIONS
+from mfnet.network.losses import LOSSES, margin_loss
 from support.problems import Problem, evaluated_by, make_problem, objective_of
 
 METHODS = {

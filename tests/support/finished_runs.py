@@ -10,8 +10,8 @@ import numpy as np
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from mfnet.run_directory import RunDirectory
-from mfnet.series import GAMMA, TEST_ERROR, UNSATISFIED
+from mfnet.record.directory import RunDirectory
+from mfnet.record.series import GAMMA, TEST_ERROR, UNSATISFIED
 from mfnet.theory import MeanField
 
 

@@ -10,9 +10,9 @@ from typing import Literal
 import torch
 import torch.distributed as dist
 
+from mfnet.compute.processes import ALONE, Processes
 from mfnet.flow import AdaptiveRotation, Averaged, Euler, Flow, Heun, Objective, Rotation
-from mfnet.losses import margin_loss
-from mfnet.processes import ALONE, Processes
+from mfnet.network.losses import margin_loss
 from support.problems import make_problem, objective_of
 
 #: Flow, activation, loss, α and final time of each run; sizes are odd, so that no share is like another.

@@ -9,7 +9,7 @@ from tensorboard.plugins.base_plugin import TBContext
 from tensorboard.plugins.hparams.backend_context import Context
 from torch.utils.tensorboard import SummaryWriter
 
-from mfnet.series import SERIES
+from mfnet.record.series import SERIES
 from mfnet.training import tags
 
 FLOWS = {

@@ -17,7 +17,7 @@ from scipy.special import erf
 from mfnet.collection import Collection
 from mfnet.figures import style
 from mfnet.figures.experiments import saved
-from mfnet.series import GAMMA, UNSATISFIED
+from mfnet.record.series import GAMMA, UNSATISFIED
 from mfnet.theory import MeanField
 from mfnet.theory.activations import ACTIVATIONS
 from mfnet.theory.losses import LOSSES

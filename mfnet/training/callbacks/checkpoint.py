@@ -11,7 +11,7 @@ import numpy as np
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
-from mfnet.checkpoint import contents
+from mfnet.training.checkpoint import contents
 from mfnet.training.module import MeanFieldModule
 
 

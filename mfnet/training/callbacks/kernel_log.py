@@ -6,7 +6,7 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
 from mfnet.network import MeanFieldNetwork
-from mfnet.tangent_kernel import kernel_motion, tangent_kernel
+from mfnet.network.tangent_kernel import kernel_motion, tangent_kernel
 from mfnet.training.callbacks.observer import Observer
 from mfnet.training.module import MeanFieldModule
 from mfnet.training.observation import Observation

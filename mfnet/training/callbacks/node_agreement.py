@@ -11,8 +11,8 @@ from jaxtyping import Float
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
-from mfnet.observables import node_projections, r_squared, share_outside
-from mfnet.series import UNSATISFIED
+from mfnet.network.observables import node_projections, r_squared, share_outside
+from mfnet.record.series import UNSATISFIED
 from mfnet.theory import Curve
 from mfnet.theory.overlay import Nodes
 from mfnet.training import tags

@@ -11,7 +11,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 
-from mfnet.series import GAMMA, UNSATISFIED
+from mfnet.record.series import GAMMA, UNSATISFIED
 from mfnet.training.callbacks.theory_overlay import overlays
 from mfnet.training.module import MeanFieldModule
 

@@ -16,7 +16,7 @@ from torch.utils.tensorboard import SummaryWriter
 from mfnet.data import ObservedData
 from mfnet.figures import draw_figures
 from mfnet.flow import StopReason
-from mfnet.run_directory import RunDirectory, curve_columns
+from mfnet.record.directory import RunDirectory, curve_columns
 from mfnet.theory import Trust
 from mfnet.training import tags
 from mfnet.training.callbacks.example_log import ExampleLog

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 
 import mfnet
-from mfnet.validation import InvalidSettingError
+from mfnet.setup.validation import InvalidSettingError
 
 _KEY = "mfnet"
 

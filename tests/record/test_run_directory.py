@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from mfnet.run_directory import RunDirectory, RunInUseError, RunState, agreement
+from mfnet.record.directory import RunDirectory, RunInUseError, RunState, agreement
 
 
 def test_a_directory_is_one_processs(tmp_path):

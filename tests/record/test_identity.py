@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mfnet.identity import identity, run_name
+from mfnet.record.identity import identity, run_name
 
 CONFIG = {"M": 400, "N": 10000, "d": 100, "alpha": 1.0, "seed": 3, "stop": {"satisfied": 1.0, "wall_seconds": None}}
 CONFIG |= {"trainer": {"precision": "auto", "devices": 1}, "ckpt": None, "data": {"flip": 0.0, "memory": 2.0}}

@@ -15,7 +15,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from jaxtyping import Float
 
-from mfnet.series import SERIES
+from mfnet.record.series import SERIES
 from mfnet.theory.overlay import Curve
 
 
@@ -176,8 +176,9 @@ def agreement(
 ) -> dict[str, dict[str, float | str]]:
     """How far the network of a run was from the theory, for each series that has both.
 
-    The deviation is absolute, relative to the theory, or relative to the network's value at t = 0, as `mfnet.series`
-    says; t = 0 itself is left out. ``within_until`` is the last observation time before it exceeded the tolerance.
+    The deviation is absolute, relative to the theory, or relative to the network's value at t = 0, as
+    `mfnet.record.series` says; t = 0 itself is left out. ``within_until`` is the last observation time before it
+    exceeded the tolerance.
     """
     result: dict[str, dict[str, float | str]] = {}
     first = int(np.count_nonzero(history["t"] == 0.0))

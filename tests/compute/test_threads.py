@@ -7,7 +7,7 @@ import threading
 import pytest
 import torch
 
-from mfnet.threads import one_thread, side_by_side
+from mfnet.compute.threads import one_thread, side_by_side
 
 CPU = torch.device("cpu")
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from mfnet.activations import ACTIVATIONS
-from mfnet.losses import LOSSES, margin_loss
+from mfnet.network.activations import ACTIVATIONS
+from mfnet.network.losses import LOSSES, margin_loss
 from mfnet.theory.activations import ACTIVATIONS as THEORY_ACTIVATIONS
 from mfnet.theory.losses import LOSSES as THEORY_LOSSES
 

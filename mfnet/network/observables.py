@@ -13,9 +13,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torchmetrics import Metric
 
-from mfnet.losses import MarginLoss
 from mfnet.network import Networks
-from mfnet.series import DISPLACEMENT, GAMMA, LOSS, TEST_ERROR, TRAIN_ERROR, UNSATISFIED
+from mfnet.network.losses import MarginLoss
+from mfnet.record.series import DISPLACEMENT, GAMMA, LOSS, TEST_ERROR, TRAIN_ERROR, UNSATISFIED
 
 
 def unsatisfied_count(margins: Float[Tensor, "*R N"], h: float | Float[Tensor, "R 1"]) -> Float[Tensor, "*R"]:
@@ -149,7 +149,7 @@ class NodeParameters(NamedTuple):
 
 
 class ObservedSeries:
-    """The series that every run reports of its networks (`mfnet.series`); every process calls its methods.
+    """The series that every run reports of its networks (`mfnet.record.series`); every process calls its methods.
 
     Args:
         networks: The networks.

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from mfnet.activations import ACTIVATIONS
+from mfnet.compute.processes import Processes
+from mfnet.compute.seeding import generator
 from mfnet.flow import Averaged
-from mfnet.losses import margin_loss
 from mfnet.network import MeanFieldNetwork
-from mfnet.processes import Processes
-from mfnet.seeding import generator
-from mfnet.tangent_kernel import kernel_motion, tangent_kernel
+from mfnet.network.activations import ACTIVATIONS
+from mfnet.network.losses import margin_loss
+from mfnet.network.tangent_kernel import kernel_motion, tangent_kernel
 from mfnet.theory.tangent_kernel import ActualKernel, LimitKernel
 from mfnet.training import KernelLog, MeanFieldModule
 from support.problems import ROUNDING, make_problem

@@ -16,7 +16,7 @@ from mfnet.collection import Collection, collect, curves, finals
 from mfnet.collection.averages import grouping, numbers
 from mfnet.collection.run import COMPLETE, FAILED, UNFINISHED
 from mfnet.figures.sweeps import draw_against_setting, draw_against_time
-from mfnet.series import GAMMA, TEST_ERROR, TRAIN_ERROR, UNSATISFIED
+from mfnet.record.series import GAMMA, TEST_ERROR, TRAIN_ERROR, UNSATISFIED
 
 #: Series that are drawn against t where nothing else is asked for.
 STANDARD = (TEST_ERROR.name, TRAIN_ERROR.name, UNSATISFIED.name, GAMMA.name)

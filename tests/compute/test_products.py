@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mfnet.products import product
+from mfnet.compute.products import product
 from support.problems import ROUNDING
 
 

@@ -11,10 +11,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mfnet.activations import ACTIVATIONS, Activation
-from mfnet.processes import ALONE, Processes
-from mfnet.products import product
-from mfnet.threads import side_by_side
+from mfnet.compute.processes import ALONE, Processes
+from mfnet.compute.products import product
+from mfnet.compute.threads import side_by_side
+from mfnet.network.activations import ACTIVATIONS, Activation
 
 #: Elements of each thread's largest temporary of a pass over the examples, nodes × rows of a tile, by kind of device.
 #: On a CPU it stays in the cache (measured: twice as many cost up to a fifth more); on a GPU it keeps every unit busy.
@@ -45,7 +45,7 @@ class Networks(nn.Module):
     Args:
         M: Number of nodes of a network, of all processes.
         activation: The activation.
-        precision: Of the matrix products (`mfnet.products.product`), for float32 only.
+        precision: Of the matrix products (`mfnet.compute.products.product`), for float32 only.
         processes: How the run is divided; divided by nodes, every network holds its share of the M nodes.
         a, w: Initial values of this process's nodes, of one network or stacked.
 
@@ -122,12 +122,12 @@ class MeanFieldNetwork(Networks):
     Args:
         M: Number of nodes, of all processes.
         d: Input dimension.
-        activation: A name in `mfnet.activations.ACTIVATIONS`.
+        activation: A name in `mfnet.network.activations.ACTIVATIONS`.
         generator: Source of the initial values; they do not depend on ``dtype``.
         a_std: Standard deviation A of the initial a, which scales the same standard normal draw.
         w_std: Standard deviation B of every component of the initial w, likewise.
         dtype: Floating-point type of the parameters.
-        precision: Of the matrix products (`mfnet.products.product`), for float32 only.
+        precision: Of the matrix products (`mfnet.compute.products.product`), for float32 only.
         processes: How the run is divided; divided by nodes, this network holds its share of the M nodes.
     """
 

@@ -7,7 +7,7 @@ import time
 import pytest
 import torch
 
-from mfnet.processes import ALONE, Processes
+from mfnet.compute.processes import ALONE, Processes
 from support import two_processes
 from support.problems import make_problem
 from support.processes import PATIENCE, prepared
