@@ -15,6 +15,7 @@ import yaml
 from jaxtyping import Float
 
 from mfnet.record.directory import RunDirectory
+from mfnet.record.stop_reason import StopReason
 
 NETWORK = "_network"
 
@@ -51,6 +52,10 @@ def read_summary(directory: RunDirectory) -> dict[str, Any] | None:
         raise DamagedRunError(f"{name} has no config")
     if not isinstance(summary.get("stop_reason"), str):
         raise DamagedRunError(f"{name} has no stop_reason")
+    try:
+        StopReason.read(summary["stop_reason"])
+    except ValueError:
+        raise DamagedRunError(f"{name}: stop_reason {summary['stop_reason']!r} is not one of mfnet's") from None
     for number in NUMBERS:
         if not isinstance(summary.get(number), int | float) or not math.isfinite(summary[number]):
             raise DamagedRunError(f"{name} has no number {number}")

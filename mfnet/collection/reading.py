@@ -33,6 +33,7 @@ from mfnet.collection.run import (
 from mfnet.collection.settings import SYMBOLS, resolved, settings, with_symbols
 from mfnet.record.directory import RunDirectory, RunState
 from mfnet.record.series import SERIES
+from mfnet.record.stop_reason import StopReason
 
 
 def read_runs(path: Path) -> list[Run]:
@@ -106,7 +107,7 @@ def _replicas(
         own = {name: values[:, r] for name, values in series.items()}
         theory = predicted if alpha == ensemble.settings["alpha"] else {}
         own = {"k": history["k"], "t": history["t"]} | theory | own
-        own = _before(t_ends[r], own) if reasons[r] == "diverged" else _until(t_ends[r], own)
+        own = _before(t_ends[r], own) if reasons[r] == StopReason.DIVERGED else _until(t_ends[r], own)
         reached = state if reasons[r] == ensemble.results["stop_reason"] else RunState.COMPLETE
         last = last_observation(own)
         ends = {"t_end": t_ends[r], "n_unsatisfied": count_unsatisfied(last, flat)}

@@ -10,7 +10,8 @@ from mfnet.flow.evaluator import Batch, Evaluator
 from mfnet.flow.fixed_step import Euler, FixedStepFlow, Rotation
 from mfnet.flow.flow import Flow
 from mfnet.flow.objective import Objective
-from mfnet.flow.stopping import StoppingRules, StopReason
+from mfnet.flow.stopping import StoppingRules
+from mfnet.record.stop_reason import StopReason
 
 __all__ = [
     "AdaptiveRotation",

@@ -21,8 +21,9 @@ from torch import Tensor
 from mfnet.flow.evaluator import Evaluator
 from mfnet.flow.objective import Objective
 from mfnet.flow.state import Progress, S, stacked
-from mfnet.flow.stopping import LIFTED, StoppingRules, StopReason, joint_reason
+from mfnet.flow.stopping import StoppingRules, joint_reason
 from mfnet.network import Nodes
+from mfnet.record.stop_reason import StopReason
 
 
 @dataclass(frozen=True)
@@ -259,10 +260,12 @@ class Flow(torch.optim.Optimizer, Generic[S]):
 
         So does one that a rule has ended, if all have.
         """
-        lifted = LIFTED[:1] if self.stop_reason in (None, StopReason.WALL_TIME) else LIFTED
+        ended = self.stop_reason not in (None, StopReason.WALL_TIME)
         saved = stacked(self._begun()).gathered(self.objective.networks.processes)
         for progress in saved["progress"]:
-            progress["stop_reason"] = None if progress["stop_reason"] in lifted else progress["stop_reason"]
+            reason = progress["stop_reason"] and StopReason(progress["stop_reason"])
+            if reason is StopReason.WALL_TIME or (ended and reason and reason.by_rule):
+                progress["stop_reason"] = None
         return {**super().state_dict(), "flow": saved}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

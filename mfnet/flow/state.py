@@ -11,8 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mfnet.compute.processes import Processes
-from mfnet.flow.stopping import StopReason
 from mfnet.network import Nodes
+from mfnet.record.stop_reason import StopReason
 
 S = TypeVar("S", bound="State")
 

@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 from jaxtyping import Float
 
 from mfnet.record.series import SERIES
+from mfnet.record.stop_reason import StopReason
 from mfnet.theory.overlay import Curve
 
 
@@ -26,10 +27,6 @@ class RunState(StrEnum):
     CUT_OFF = "cut off"
     FAILED = "failed"
     NEW = "new"
-
-
-#: Ends of a run that was not done: it goes on when its sweep is started again.
-_UNDONE = ("interrupted", "wall_time")
 
 
 class RunInUseError(Exception):
@@ -94,12 +91,12 @@ class RunDirectory:
     def state(self) -> RunState:
         """How far the run is; a summary that cannot be read is none."""
         try:
-            reason = str(self.read_summary()["stop_reason"])
-        except (OSError, ValueError, KeyError, TypeError):
+            reason = StopReason.read(self.read_summary()["stop_reason"])
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             reason = None
-        if self.failure.exists() or (reason and reason.startswith("error")):
+        if self.failure.exists() or reason is StopReason.ERROR:
             return RunState.FAILED
-        if reason and reason not in _UNDONE:
+        if reason is not None and not reason.resumable:
             return RunState.COMPLETE
         return RunState.CUT_OFF if self.checkpoint.exists() else RunState.NEW
 

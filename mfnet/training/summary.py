@@ -15,10 +15,10 @@ from jaxtyping import Float
 from lightning.pytorch import Trainer
 
 import mfnet
-from mfnet.flow import StopReason
 from mfnet.record.directory import RunDirectory, agreement
 from mfnet.record.identity import identity
 from mfnet.record.series import GAMMA, TEST_ERROR, UNSATISFIED
+from mfnet.record.stop_reason import StopReason
 from mfnet.training.callbacks.theory_overlay import overlays
 from mfnet.training.module import MeanFieldModule
 from mfnet.training.observation import Observation

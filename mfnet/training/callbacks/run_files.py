@@ -15,8 +15,8 @@ from torch.utils.tensorboard import SummaryWriter
 
 from mfnet.data import ObservedData
 from mfnet.figures import draw_figures
-from mfnet.flow import StopReason
 from mfnet.record.directory import RunDirectory, curve_columns
+from mfnet.record.stop_reason import StopReason
 from mfnet.theory import Trust
 from mfnet.training import tags
 from mfnet.training.callbacks.example_log import ExampleLog
