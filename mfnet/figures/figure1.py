@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-
 import numpy as np
 from matplotlib import color_sequences
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from mfnet.figures import style
-from mfnet.record.directory import RunDirectory
-
-Arrays = Mapping[str, np.ndarray]
+from mfnet.record.contents import Arrays, Contents
 
 #: Nodes whose trajectories are drawn, the first ones.
 NODES = 10
 
 
-def draw(directory: RunDirectory, path: Path | None = None) -> Path:
-    """Draws ``figures/fig1.png``, or ``path``, from the saved history, nodes and examples, without a missing theory."""
-    history = directory.read_history()
-    nodes = directory.read_arrays(directory.nodes)
-    examples = directory.read_arrays(directory.examples)
-    path = directory.figures / "fig1.png" if path is None else path
-    with style.figure(path, 10.0, 7.6) as figure:
+def draw(run: Contents) -> Figure:
+    """Draws the saved history, nodes and examples, without a missing theory."""
+    history, nodes, examples = run.history, run.arrays["nodes"], run.arrays["examples"]
+    with style.drawing(10.0, 7.6) as figure:
         panels = figure.subplots(2, 2).ravel()
         shown = {name: values[:, :NODES] if values.ndim == 2 else values for name, values in nodes.items()}
         whose = "first replica" if "gamma_network_std" in history else "network"
@@ -39,7 +32,7 @@ def draw(directory: RunDirectory, path: Path | None = None) -> Path:
         if len(reached) > 0 and reached.min() < history["t"][-1]:
             panels[3].set_xlim(reached.min() / 1.5, history["t"][-1])
             style.plain_ticks(panels[3].xaxis)
-    return path
+    return figure
 
 
 def _nodes(axes: Axes, nodes: Arrays, name: str, label: str, whose: str) -> None:

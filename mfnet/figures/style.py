@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,14 +40,35 @@ RC: Any = {
 }
 
 
+class Drawn(Figure):
+    """A figure in this style, also where it is saved later; a notebook shows it."""
+
+    def savefig(self, fname: Any, **options: Any) -> None:
+        """Writes the figure to a file."""
+        with matplotlib.rc_context(RC):
+            super().savefig(fname, **{"dpi": 150, **options})
+
+    def _repr_png_(self) -> bytes:
+        """What a notebook shows."""
+        image = io.BytesIO()
+        self.savefig(image, dpi=75, format="png")
+        return image.getvalue()
+
+
+@contextmanager
+def drawing(width: float, height: float) -> Iterator[Drawn]:
+    """A figure of this size in inches, drawn in the block."""
+    with matplotlib.rc_context(RC):
+        yield Drawn(figsize=(width, height), layout="constrained")
+
+
 @contextmanager
 def figure(path: Path, width: float, height: float) -> Iterator[Figure]:
-    """A figure of this size in inches, written to ``path`` when the block ends."""
-    with matplotlib.rc_context(RC):
-        drawn = Figure(figsize=(width, height), layout="constrained")
+    """The same, written to ``path`` when the block ends."""
+    with drawing(width, height) as drawn:
         yield drawn
         path.parent.mkdir(parents=True, exist_ok=True)
-        drawn.savefig(path, dpi=150)
+        drawn.savefig(path)
 
 
 def spread(axes: Axes, history: Mapping[str, np.ndarray], series: str, colour: str, label: str | None = None) -> None:

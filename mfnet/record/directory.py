@@ -15,6 +15,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from jaxtyping import Float
 
+from mfnet.record.contents import Contents
 from mfnet.record.series import SERIES
 from mfnet.record.stop_reason import StopReason
 from mfnet.theory.overlay import Curve
@@ -113,9 +114,9 @@ class RunDirectory:
             rows = list(csv.DictReader(file))
         return {name: np.array([float(row[name]) for row in rows]) for name in rows[0]}
 
-    def write_arrays(self, file: Path, arrays: Mapping[str, np.ndarray]) -> None:
-        """Writes an ``.npz`` file."""
-        with _Replacing(file) as temporary, temporary.open("wb") as stream:
+    def write_arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
+        """Writes ``NAME.npz``."""
+        with _Replacing(self.path / f"{name}.npz") as temporary, temporary.open("wb") as stream:
             np.savez(stream, **arrays)  # type: ignore[arg-type]  # keyword arrays
 
     @staticmethod
@@ -123,6 +124,12 @@ class RunDirectory:
         """Arrays of an ``.npz`` file."""
         with np.load(file) as arrays:
             return dict(arrays)
+
+    def read(self) -> Contents:
+        """All that the run has left, but for figures, TensorBoard's files and checkpoints."""
+        files = (self.nodes, self.examples, self.replicas, self.preparation)
+        arrays = {file.stem: self.read_arrays(file) for file in files if file.exists()}
+        return Contents(self.read_history(), arrays, self.read_summary())
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Writes ``summary.json``."""

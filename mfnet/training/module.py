@@ -153,10 +153,10 @@ class MeanFieldModule(lightning.LightningModule):
             return False
         last = self._last
         self._last = {name: np.where(finite, values, last.get(name, values)) for name, values in new.items()}
-        margins = self.network.processes.gather_rows(flow.margins()[0])
+        margins = self.network.processes.gather_rows(flow.margins(), dim=1)
         times = np.array([p.t for p in flow.progress])
-        a, w_par, w_perp = (values[0] for values in nodes)
-        self.observation = Observation(k, t, self._last, a, w_par, w_perp, margins, times)
+        h = self.loss.h
+        self.observation = Observation(k, t, self._last, self.network, nodes, margins, self._data.tasks, times, h)
         return True
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
@@ -38,22 +38,21 @@ def write_curve(writer: SummaryWriter, series: str, curve: Curve, k: int) -> Non
         writer.add_scalar(tag, number, k)
 
 
-def margin_layout() -> dict[str, dict[str, list[object]]]:
+def margin_layout(observed: Sequence[str]) -> dict[str, dict[str, list[object]]]:
     """Custom Scalars: one Margin chart a series; the theory's band, and the network's line, or band over replicas."""
+    labels = {name: SERIES[name].label if name in SERIES else name.replace("_", " ") for name in [*SERIES, *observed]}
     return {
-        "Network against theory": {
-            series.label: ["Margin", [value(series.name), *band(series.name)]] for series in SERIES.values()
-        }
+        "Network against theory": {label: ["Margin", [value(name), *band(name)]] for name, label in labels.items()}
     }
 
 
-def write_end(writer: SummaryWriter, config: Mapping[str, Any], series: Mapping[str, float]) -> None:
+def write_end(writer: SummaryWriter, config: Mapping[str, Any], series: Mapping[str, float | None]) -> None:
     """HParams: settings and final metrics, in a run of their own, whose every scalar TensorBoard takes for a metric.
 
     No run says what the experiment is: TensorBoard would believe one of them for all, whereas by itself it finds every
     setting of any run, and shows those first that differ.
     """
-    metrics = {f"{FINAL}/{name}": series[name] for name in SERIES if name in series}
+    metrics = {f"{FINAL}/{name}": number for name, number in series.items() if number is not None}
     _, *session = hparams(hyperparameters(config), metrics)
     for name, number in metrics.items():
         writer.add_scalar(name, number)

@@ -1,0 +1,216 @@
+"""What is asked for, checked before any work starts (no torch)."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from mfnet.setup import settings
+from mfnet.setup.errors import InvalidSettingError, SettingError
+from mfnet.setup.pieces import Builder
+from mfnet.setup.settings import CLOSED, SETTINGS, SYMBOLS_AND_GROUPS
+from mfnet.theory.projections import radius_law
+
+#: Groups that need a class.
+_NEED_A_TARGET = ("mean_field", "data", "flow", "theory", "schedule", "stop")
+
+#: Options of Lightning's trainer that contradict a flow, or are set by ours; each with what does it here.
+REFUSED = {
+    "accumulate_grad_batches": "a flow takes its own steps; flow.batch_size says how many examples a step sees",
+    "barebones": "a run is observed; use logger=[] and trainer.progress=false",
+    "benchmark": "a run has no convolutions",
+    "check_val_every_n_epoch": "there is no validation set; schedule says when a run is observed",
+    "detect_anomaly": "flows do without autograd; flow=sgd stops at a loss that is not finite",
+    "enable_checkpointing": "every observation is saved, so that a run can go on",
+    "enable_model_summary": "a network is M nodes of d + 1 parameters",
+    "enable_progress_bar": "use trainer.progress",
+    "gradient_clip_algorithm": "a clipped gradient is not that of the flow; flow.rtol bounds the error of a step",
+    "gradient_clip_val": "a clipped gradient is not that of the flow; flow.rtol bounds the error of a step",
+    "limit_train_batches": "a batch is an interval between observations; use schedule.t_max",
+    "limit_val_batches": "there is no validation set",
+    "log_every_n_steps": "schedule says when a run is observed, and every observation is logged",
+    "logger": "use logger=tensorboard, csv, wandb or mlflow",
+    "max_epochs": "a run is one epoch, whose batches are the intervals of the schedule; use schedule.t_max",
+    "max_steps": "steps are of the schedule; use schedule.t_max",
+    "min_epochs": "a run is one epoch; use schedule.t_max",
+    "min_steps": "steps are of the schedule; use schedule.t_max",
+    "num_nodes": "use trainer.nodes",
+    "num_sanity_val_steps": "there is no validation set",
+    "overfit_batches": "every step of a flow sees the whole training set; use N",
+    "plugins": "mfnet has its own",
+    "reload_dataloaders_every_n_epochs": "a run is one epoch",
+    "strategy": "use trainer.devices and trainer.divide",
+    "tensorboard": "use logger=[] for none",
+    "use_distributed_sampler": "use trainer.divide",
+    "val_check_interval": "there is no validation set",
+}
+
+
+def check(config: Mapping[str, Any]) -> None:
+    """Checks every setting of a resolved config, in plain containers; `check_targets` asks the classes that it names.
+
+    Raises:
+        SettingError: For the first one that is unknown or not allowed.
+    """
+    _check_names(config)
+    _check_values(config)
+    _check_together(config)
+
+
+def _check_names(config: Mapping[str, Any]) -> None:
+    """Whether there are settings of these names."""
+    for name in config:
+        if name not in SYMBOLS_AND_GROUPS:
+            raise _unknown(name, config[name])
+    for group, known in CLOSED.items():
+        for name in config[group]:
+            if name not in known:
+                raise _unknown(f"{group}.{name}", config[group][name])
+    for name, value in config["trainer"].items():
+        if name in REFUSED:
+            raise InvalidSettingError(f"trainer.{name}", value, REFUSED[name])
+        if f"trainer.{name}" not in settings.BY_KEY and name not in _trainer_options():
+            raise _unknown(f"trainer.{name}", value)
+
+
+def _unknown(key: str, value: object) -> SettingError:
+    from mfnet.setup.compose import Source, suggestion
+
+    with Source().opened():
+        return SettingError(f"{key}={value}: there is no setting of this name{suggestion(key)}")
+
+
+def _trainer_options() -> set[str]:
+    import lightning
+
+    return set(inspect.signature(lightning.Trainer).parameters)
+
+
+def _check_values(config: Mapping[str, Any]) -> None:
+    """Whether values are allowed; arguments of classes that are not mfnet's are theirs to check."""
+    for setting in SETTINGS:
+        found, value, ours = _lookup(config, setting.key)
+        if found and ours and not setting.allows(value):
+            raise InvalidSettingError(setting.key, value, setting.allowed)
+
+
+def _lookup(config: Mapping[str, Any], key: str) -> tuple[bool, Any, bool]:
+    """Whether a setting is there, its value, and whether it is an argument of a class of mfnet's or torch's."""
+    value: Any = config
+    ours = True
+    for part in key.split("."):
+        if not isinstance(value, Mapping) or part not in value:
+            return False, None, ours
+        ours = str(value.get("_target_", "mfnet.")).partition(".")[0] in ("mfnet", "torch")
+        value = value[part]
+    return True, value, ours
+
+
+def _check_together(config: Mapping[str, Any]) -> None:
+    """Settings that are right only with one another."""
+    data, schedule = config["data"], config["schedule"]
+    for key, value in (("N", config["N"]), ("d", config["d"]), ("data.n_train", _n_train(config))):
+        if value is None and "d" in data:
+            raise InvalidSettingError(key, "null", "these data are drawn, and need a number")
+    if data.get("inputs") == "radial":
+        try:
+            radius_law(data.get("radius") or {})
+        except ValueError as error:
+            raise InvalidSettingError("data.radius", data.get("radius"), str(error)) from None
+    t_min, t_max = schedule.get("t_min"), schedule.get("t_max")
+    if t_min is not None and t_max is not None and not t_min < t_max:
+        raise InvalidSettingError("schedule.t_min", t_min, f"must be below schedule.t_max={t_max}")
+    trainer = config["trainer"]
+    n_processes = trainer["devices"] * trainer["nodes"]
+    shared, n = ("N", _n_train(config)) if trainer["divide"] == "rows" else ("M", config["M"])
+    if n is not None and 1 < n_processes and n < n_processes:
+        needed = f"trainer.divide={trainer['divide']} needs at least as many {trainer['divide']}, and {shared}={n}"
+        raise InvalidSettingError("trainer.devices", trainer["devices"], needed)
+
+
+def check_targets(builder: Builder, parts: Iterable[str], prefix: str = "") -> None:
+    """Checks that what is named by ``_target_`` in these parts exists, and takes the settings that are given to it.
+
+    Raises:
+        InvalidSettingError: For the first piece that does not.
+    """
+    for part in parts:
+        key = f"{prefix}{part}"
+        try:
+            entry = builder.at(key)
+        except KeyError:
+            continue
+        if not isinstance(entry, Mapping):
+            continue
+        if key in _NEED_A_TARGET and "_target_" not in entry:
+            raise InvalidSettingError(key, dict(entry), "needs a _target_, the class that it configures")
+        if "_target_" in entry:
+            _check_arguments(key, entry, builder.target(key))
+        check_targets(builder, entry, f"{key}.")
+
+
+def _check_arguments(key: str, entry: Mapping[str, Any], target: Any) -> None:
+    """Whether a class takes the settings that stand beside its name."""
+    if not callable(target):
+        return
+    try:
+        parameters = inspect.signature(target).parameters
+    except (TypeError, ValueError) as error:
+        raise InvalidSettingError(f"{key}._target_", entry["_target_"], str(error)) from None
+    passed_on = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    keywords = getattr(target, "KEYWORDS", None)  # those that are passed on, where a class says so
+    if passed_on and not keywords:
+        return
+    for setting in entry:
+        if not setting.startswith("_") and setting not in {*parameters, *(keywords or ())}:
+            raise InvalidSettingError(f"{key}.{setting}", entry[setting], f"{entry['_target_']} does not take it")
+
+
+def check_memory(config: Mapping[str, Any]) -> None:
+    """Checks that the examples, whose number is known, and the nodes fit into the free memory of this machine.
+
+    The estimate counts the examples in float64 while they are drawn, by every process, their copy for training, and
+    the parameters with their initial copy, their drive and the temporaries of a step. Examples of a network that are
+    larger than ``data.memory`` are mapped, and not counted.
+
+    Raises:
+        InvalidSettingError: If they do not.
+    """
+    n_examples = config["N"] + config["data"].get("n_test", 0)
+    devices, divide = config["trainer"]["devices"], config["trainer"]["divide"]
+    n_nodes = config["M"] * (1 if divide == "nodes" else devices)
+    replicas = config["replicas"]
+    copies = (3.0, 6.0) if replicas == 1 else (5.0, 14.0)  # of examples and nodes; of replicas also those on their way
+    if 8.0 * config["d"] * n_examples > config["data"].get("memory", math.inf) * 2**30:
+        n_examples = 0
+    needed = 8.0 * config["d"] * (copies[0] * n_examples * devices + copies[1] * n_nodes) * replicas
+    available = float(psutil.virtual_memory().available)
+    if needed > available:
+        raise InvalidSettingError(
+            f"N={config['N']}, d={config['d']}, M",
+            config["M"],
+            f"needs about {needed / 2**30:.3g} GiB of memory, and {available / 2**30:.3g} GiB are free",
+        )
+
+
+def check_directory(key: str, path: str | os.PathLike[str], *, new: bool = True) -> None:
+    """Checks that there can be a directory for results, and that it is new unless it need not be.
+
+    Raises:
+        InvalidSettingError: If it exists and is not empty, or is not a directory.
+    """
+    directory = Path(path)
+    if directory.exists() and not directory.is_dir():
+        raise InvalidSettingError(key, path, "is a file; name a directory")
+    if new and directory.exists() and any(directory.iterdir()):
+        raise InvalidSettingError(key, path, "exists already and is not written over; name a new directory")
+
+
+def _n_train(config: Mapping[str, Any]) -> int | None:
+    return config["data"].get("n_train", config["N"])

@@ -1,0 +1,112 @@
+"""From the name of a class, or a function, to the piece that it makes."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import pkgutil
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from mfnet.setup.errors import InvalidSettingError
+
+
+def resolve(key: str, name: Any) -> Any:
+    """What a dotted name stands for; modules of the working directory count.
+
+    Raises:
+        InvalidSettingError: If there is no such thing.
+    """
+    if not isinstance(name, str):
+        raise InvalidSettingError(key, name, "must be the dotted name of a class or a function")
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.append(here)
+    try:
+        return pkgutil.resolve_name(name)
+    except Exception as error:  # a module of the user's may fail in any way
+        raise InvalidSettingError(key, name, f"cannot be imported: {told(error)}") from None
+
+
+def told(error: BaseException) -> str:
+    """What an exception says, in one line."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def name_of(piece: Any) -> str:
+    """The dotted name by which an object would be imported; of an instance, that of its class."""
+    named = piece if hasattr(piece, "__qualname__") else type(piece)
+    return f"{named.__module__}.{named.__qualname__}"
+
+
+def makes(piece: Any) -> bool:
+    """Whether an object makes a piece when it is called, rather than being one."""
+    return inspect.isclass(piece) or inspect.isroutine(piece) or isinstance(piece, functools.partial)
+
+
+class Builder:
+    """Makes pieces of the parts of a config: a class under ``_target_``, called with the arguments beside it.
+
+    Pieces inside pieces are made first. With ``_partial_: true`` the class waits for its last arguments.
+
+    Args:
+        config: The config, in plain containers.
+        objects: Pieces that were given as Python objects, by key.
+        shared: A part of the config, wherever it stands, and what is put in its place.
+    """
+
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        objects: Mapping[str, Any],
+        shared: tuple[Mapping[str, Any], Callable[[], Any]] | None = None,
+    ):
+        self.config, self.objects, self.shared = config, objects, shared
+
+    def at(self, key: str) -> Any:
+        """What the config says under a dotted name."""
+        entry: Any = self.config
+        for name in key.split("."):
+            entry = entry[name]
+        return entry
+
+    def target(self, key: str) -> Any:
+        """The class, function or object behind a piece.
+
+        Raises:
+            InvalidSettingError: If it cannot be found.
+        """
+        return self.objects[key] if key in self.objects else resolve(f"{key}._target_", self.at(key).get("_target_"))
+
+    def __call__(self, key: str, **more: Any) -> Any:
+        """The piece under a dotted name.
+
+        Args:
+            key: Its name.
+            more: Further arguments.
+
+        Raises:
+            InvalidSettingError: If its class cannot be found, or refuses its arguments.
+        """
+        return self._made(self.at(key), key, more)
+
+    def _made(self, entry: Any, key: str, more: Mapping[str, Any]) -> Any:
+        if isinstance(entry, list):
+            return [self._made(inner, f"{key}.{i}", {}) for i, inner in enumerate(entry)]
+        if not isinstance(entry, Mapping):
+            return self.objects.get(key, entry)
+        if self.shared is not None and entry == self.shared[0]:
+            return self.shared[1]()
+        inner = {name: self._made(value, f"{key}.{name}", {}) for name, value in entry.items() if name[0] != "_"}
+        if "_target_" not in entry and key not in self.objects:
+            return inner
+        made_by = self.objects[key] if key in self.objects else resolve(f"{key}._target_", entry["_target_"])
+        if not makes(made_by):
+            return made_by
+        if entry.get("_partial_"):
+            return functools.partial(made_by, **inner, **more)
+        try:
+            return made_by(**inner, **more)
+        except (TypeError, ValueError, FileNotFoundError) as error:
+            raise InvalidSettingError(f"{key}._target_", entry["_target_"], told(error)) from error

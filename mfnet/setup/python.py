@@ -1,0 +1,136 @@
+"""Settings that are given in Python."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from mfnet.setup.compose import Source, compose, suggestion, task
+from mfnet.setup.errors import InvalidSettingError, SettingError
+from mfnet.setup.pieces import makes, name_of
+from mfnet.setup.resolution import resolved
+from mfnet.setup.settings import SYMBOLS_AND_GROUPS
+from mfnet.setup.setup import Setup
+
+#: Groups that hold any number of pieces, each by its name.
+MANY = ("overlay", "callbacks", "logger")
+
+#: Groups of one piece of the user's own, and the setting that stands for it.
+OWN = {"loss": "loss.name", "network": "network.activation"}
+
+
+def setup_of(settings: Mapping[str, Any]) -> Setup:
+    """The setup of settings that are given in Python; see `Setup.of`.
+
+    Raises:
+        SettingError: For the first setting that is wrong.
+    """
+    choices: dict[str, tuple[str, ...] | str] = {}
+    values: dict[str, Any] = {}
+    objects: dict[str, Any] = {}
+    for name, value in settings.items():
+        key = name.replace("__", ".")
+        group = key.partition(".")[0]
+        if group not in SYMBOLS_AND_GROUPS:
+            with Source().opened():
+                raise SettingError(f"{key}={value}: there is no setting of this name{suggestion(key)}")
+        _sort(key, value, choices, values, objects)
+    with Source().opened():
+        config = _composed(tuple(choices.items())).copy()
+        if "data" in objects:  # data of one's own have sizes of their own
+            values = {"N": None, "d": None, "data": {}} | values
+        with open_dict(config):
+            for key, value in values.items():
+                own = isinstance(value, dict) and "_target_" in value
+                OmegaConf.update(config, key, value, merge=not own, force_add=True)
+        return resolved(config, objects, dict(settings))
+
+
+@lru_cache(maxsize=32)
+def _composed(choices: tuple[tuple[str, tuple[str, ...] | str], ...]) -> DictConfig:
+    """The config of these choices, inside `Source.opened`; it is not to be changed."""
+    lists = [(group, chosen if isinstance(chosen, str) else f"[{','.join(chosen)}]") for group, chosen in choices]
+    return task(compose([f"{group}={chosen}" for group, chosen in lists]))
+
+
+def _sort(key: str, value: Any, choices: dict[str, Any], values: dict[str, Any], objects: dict[str, Any]) -> None:
+    """Puts a setting among the choices of groups, plain values or objects."""
+    if key in MANY:
+        _sort_many(key, value, choices, values, objects)
+    elif key in ("data", "flow", "theory", "schedule", "stop", "trainer", "network", "loss", "experiment", "mean_field"):
+        if isinstance(value, str) or value is None:
+            choices[key] = "none" if value is None else value
+        elif isinstance(value, Mapping):
+            _sort_mapping(key, value, choices, values, objects)
+        else:
+            _take(OWN.get(key, key), value, values, objects)
+    elif isinstance(value, Mapping):
+        _sort_mapping(key, value, choices, values, objects)
+    else:
+        _take(key, value, values, objects)
+
+
+def _sort_mapping(key: str, value: Mapping[str, Any], choices: dict[str, Any], values: Any, objects: Any) -> None:
+    if "_target_" in value:
+        values[key] = dict(value)
+        if not isinstance(value["_target_"], str):
+            objects[key] = value["_target_"]
+            values[key]["_target_"] = name_of(value["_target_"])
+        return
+    for name, inner in value.items():
+        _sort(f"{key}.{name}", inner, choices, values, objects)
+
+
+def _sort_many(key: str, value: Any, choices: dict[str, Any], values: dict[str, Any], objects: dict[str, Any]) -> None:
+    """Choices by name, and pieces of the user's own, which are named by themselves where they are in a list."""
+    entries = value if isinstance(value, Mapping) else {}
+    if not isinstance(value, Mapping):
+        listed = [value] if isinstance(value, str) or not isinstance(value, Sequence) else value
+        listed = [] if value is None else listed
+        named = [entry for entry in listed if isinstance(entry, str)]
+        if key != "callbacks":
+            choices[key] = tuple(named)
+        elif named:
+            raise InvalidSettingError(key, named, "must be a list of callbacks or functions, or a mapping of them")
+        entries = {_snake(entry): entry for entry in listed if not isinstance(entry, str)}
+    for name, entry in entries.items():
+        if isinstance(entry, Mapping):
+            _sort_mapping(f"{key}.{name}", entry, choices, values, objects)
+        else:
+            _take(f"{key}.{name}", entry, values, objects)
+
+
+def _take(key: str, value: Any, values: dict[str, Any], objects: dict[str, Any]) -> None:
+    """A plain value, or an object with a description in its place."""
+    if isinstance(value, range | tuple):
+        value = list(value)
+    if hasattr(value, "item") and not isinstance(value, type) and getattr(value, "ndim", None) == 0:
+        value = value.item()  # a number of numpy's or torch's
+    if value is None or isinstance(value, bool | int | float | str | list):
+        values[key] = value
+        return
+    made_by = value.func if isinstance(value, functools.partial) else value
+    if key in OWN.values():
+        values[key], objects[key] = name_of(value), value
+        return
+    bound = dict(value.keywords) if isinstance(value, functools.partial) else {}
+    description: dict[str, Any] = {"_target_": name_of(made_by)}
+    if key == "flow" and makes(made_by):
+        description["_partial_"] = True
+    values[key], objects[key] = description, made_by
+    for name, inner in bound.items():
+        if isinstance(inner, Mapping):
+            description[name] = dict(inner)
+        else:
+            _take(f"{key}.{name}", inner, values, objects)
+
+
+def _snake(piece: Any) -> str:
+    """``MyTheory`` as ``my_theory``."""
+    name = getattr(piece, "__name__", type(piece).__name__)
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()

@@ -1,0 +1,52 @@
+"""From a composed config to a setup: sizes of real data, resolved interpolations, checks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from mfnet.setup.checks import check, check_targets
+from mfnet.setup.compose import plain
+from mfnet.setup.errors import InvalidSettingError
+from mfnet.setup.pieces import Builder
+from mfnet.setup.setup import Setup
+
+#: Settings of the command alone.
+_OF_THE_COMMAND = ("ckpt", "objective", "experiment")
+
+
+def resolved(config: DictConfig, objects: Mapping[str, Any], asked: Mapping[str, Any]) -> Setup:
+    """The setup that a config describes, which is changed: data with sizes of their own say N and d.
+
+    Args:
+        config: The config, without Hydra's own part.
+        objects: Pieces that were given as Python objects, by key.
+        asked: What the setup was asked for with.
+
+    Raises:
+        SettingError: For the first setting that is wrong.
+    """
+    settings = plain(config)
+    check(settings)
+    if "d" not in settings["data"]:
+        for key, size in zip(("N", "d"), _sizes(settings, objects), strict=True):
+            if settings[key] not in (None, size):
+                raise InvalidSettingError(key, settings[key], f"these data have {key}={size} as prepared; leave it out")
+            with open_dict(config):
+                OmegaConf.update(config, key, size)
+        settings = plain(config)
+    return Setup(
+        **{name: value for name, value in settings.items() if name not in _OF_THE_COMMAND}, objects=objects, asked=asked
+    )
+
+
+def _sizes(settings: Mapping[str, Any], objects: Mapping[str, Any]) -> tuple[int, int]:
+    """(N, d) of the training set that a config prepares, which is read for that."""
+    builder = Builder(settings, objects)
+    check_targets(builder, ("data",))
+    task = builder("data", schedule=np.zeros(1)).read()
+    N, d = task.train.x.shape
+    return N, d

@@ -1,0 +1,168 @@
+"""Asks the classes that a setup names what they can do, before any work starts."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback
+from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.loggers import Logger
+
+from mfnet.data import ObservedData
+from mfnet.flow import Flow
+from mfnet.setup.checks import check_memory, check_targets
+from mfnet.setup.errors import InvalidSettingError
+from mfnet.setup.pieces import Builder, makes, name_of
+from mfnet.setup.setup import Setup
+from mfnet.theory import Theory
+from mfnet.training.build import Pieces, activation, loss
+from mfnet.training.callbacks.observer import Observer
+from mfnet.training.recorder import Sink
+from mfnet.training.sinks import TensorBoard
+
+_ONE_RUN = "speaks of one run; use replicas=1, or leave it out"
+_NODES_TOGETHER = "needs all nodes in one process; use trainer.divide=rows, or leave it out"
+
+
+def rank() -> int:
+    """Number of this process among those of a run, as torchrun or Lightning says; 0 before there are others."""
+    return int(os.environ.get("RANK" if "TORCHELASTIC_RUN_ID" in os.environ else "LOCAL_RANK", 0))
+
+
+def n_processes(setup: Setup) -> int:
+    """Processes of a run, on all machines."""
+    devices, nodes = setup.trainer["devices"], setup.trainer["nodes"]
+    assert isinstance(devices, int)
+    assert isinstance(nodes, int)
+    return devices * nodes
+
+
+def check_pieces(setup: Setup) -> None:
+    """Checks every class that the setup names: that it is of the right kind, takes its arguments, and goes with the others.
+
+    Raises:
+        SettingError: For the first that does not.
+    """
+    builder = Builder(setup.config, setup.objects)
+    check_targets(builder, tuple(setup.config))
+    loss(setup)
+    _check_kind(builder, "data", ObservedData)
+    _check_flow(setup, builder)
+    _check_callbacks(setup, builder)
+    _check_loggers(setup, builder)
+    check_theories(setup)
+    if rank() == 0:
+        check_memory(setup.config)
+
+
+def _check_kind(builder: Builder, key: str, kind: type) -> Any:
+    """The class behind a piece, which must be of a kind; or an object of that kind.
+
+    Raises:
+        InvalidSettingError: If it is not.
+    """
+    target = builder.target(key)
+    right = issubclass(target, kind) if inspect.isclass(target) else isinstance(target, kind)
+    if not right:
+        wanted = f"must be a class derived from {kind.__module__.partition('.')[0]}'s {kind.__qualname__}"
+        raise InvalidSettingError(f"{key}._target_", name_of(target), wanted)
+    return target
+
+
+def _check_flow(setup: Setup, builder: Builder) -> None:
+    """Whether the flow can follow these networks."""
+    flow = _check_kind(builder, "flow", Flow)
+    chosen = activation(setup)
+    if flow.only_homogeneous and not chosen.homogeneous:
+        raise InvalidSettingError(
+            "network.activation", setup.network["activation"], f"{flow.only_homogeneous}; use flow=averaged"
+        )
+    if flow.only_one_network and setup.replicas > 1:
+        raise InvalidSettingError("replicas", setup.replicas, f"{flow.only_one_network}; use flow=averaged")
+    if flow.only_one_process and n_processes(setup) > 1:
+        use = "use flow=rotation or flow=euler"
+        raise InvalidSettingError("trainer.devices", setup.trainer["devices"], f"{flow.only_one_process}; {use}")
+
+
+def _check_callbacks(setup: Setup, builder: Builder) -> None:
+    """Whether what looks at the run can look at it."""
+    refused = _refused(setup)
+    for name in setup.callbacks:
+        key = f"callbacks.{name}"
+        target = builder.target(key)
+        kind = target if inspect.isclass(target) else type(target)
+        if issubclass(kind, EarlyStopping):
+            use = "use stop.test_error_rise=1.2, stop.stationary=0.01, stop.satisfied or schedule.t_max"
+            raise InvalidSettingError(key, kind.__name__, f"looks once an epoch, and a run is one epoch; {use}")
+        if issubclass(kind, Observer):
+            if setup.replicas > 1 and kind.of_one_network:
+                raise InvalidSettingError(key, kind.__name__, _ONE_RUN)
+            if refused == _NODES_TOGETHER and kind.of_all_nodes:
+                raise InvalidSettingError(key, kind.__name__, refused)
+        elif not (issubclass(kind, Callback) or callable(target)):
+            wanted = "must be a callback of Lightning's, an Observer, or a function of an observation"
+            raise InvalidSettingError(key, name_of(target), wanted)
+
+
+def _refused(setup: Setup) -> str | None:
+    """Why what speaks of one network, or needs all its nodes, cannot go with this run."""
+    if setup.replicas > 1:
+        return _ONE_RUN
+    return _NODES_TOGETHER if n_processes(setup) > 1 and setup.trainer["divide"] == "nodes" else None
+
+
+def _check_loggers(setup: Setup, builder: Builder) -> None:
+    for name in setup.logger:
+        key = f"logger.{name}"
+        target = builder.target(key)
+        kind = target if inspect.isclass(target) else type(target)
+        if not issubclass(kind, Logger | TensorBoard):
+            raise InvalidSettingError(f"{key}._target_", name_of(target), "must be a logger of Lightning's")
+
+
+def check_theories(setup: Setup) -> None:
+    """Checks that every theory that is laid over the run can be made of its settings, and go with it.
+
+    Raises:
+        InvalidSettingError: For the first that cannot.
+    """
+    theories, refused = Pieces(setup).theories, _refused(setup)
+    for name in theories.names:
+        key = name if name == "theory" else f"overlay.{name}"
+        theory = theories.named(name)
+        if not isinstance(theory, Theory):
+            wanted = "must be a class derived from mfnet.theory's Theory"
+            raise InvalidSettingError(f"{key}._target_", name_of(theory), wanted)
+        if refused and theory.needs_draw:
+            raise InvalidSettingError(f"{key}._target_", name_of(theory), refused)
+    if refused and theories.mean_field.needs_draw and refused == _ONE_RUN:
+        pass
+
+
+def check_devices(setup: Setup, *, in_sweep: bool) -> None:
+    """Checks that the devices asked for are there, and that as many processes can be started.
+
+    Raises:
+        InvalidSettingError: If they are not.
+    """
+    accelerator, devices, nodes = (setup.trainer[key] for key in ("accelerator", "devices", "nodes"))
+    n_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if accelerator == "gpu" and n_gpus == 0:
+        raise InvalidSettingError("trainer.accelerator", "gpu", "no GPU is available to torch here; use auto or cpu")
+    if accelerator != "cpu" and 0 < n_gpus < devices:
+        raise InvalidSettingError(
+            "trainer.devices", devices, f"torch sees {n_gpus} GPU here; use no more, or trainer.accelerator=cpu"
+        )
+    if in_sweep and n_processes(setup) > 1:
+        raise InvalidSettingError("trainer.devices", devices, "the runs of a sweep have one process each; leave out -m")
+    by_torchrun = torch.distributed.is_torchelastic_launched()
+    if nodes > 1 and not by_torchrun:
+        raise InvalidSettingError("trainer.nodes", nodes, "start it with torchrun --nnodes on each machine (README)")
+    started, per_node = (int(os.environ.get(key, 1)) for key in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
+    if by_torchrun and (devices, nodes) != (per_node, started // per_node):
+        raise InvalidSettingError(
+            "trainer.devices", devices, f"torchrun has started {per_node} on each of {started // per_node} nodes"
+        )
