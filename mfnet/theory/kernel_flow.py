@@ -47,6 +47,9 @@ TOLERANCE = 1e-8
 #: Newton steps of a stage, at most; usually two or three. A longer way means that the step was too long.
 _LONGEST = 25
 
+#: Shortest step, relative to the time that it goes to.
+_SHORTEST = 1e-15
+
 
 @dataclass(frozen=True, eq=False)
 class KernelFlow(Theory):
@@ -233,7 +236,11 @@ class _Steps:
         return 0.01 * h * len(self.gram) / _rms(self.gram.product(force))
 
     def advance(self, state: _State, until: float) -> _State:
-        """The flow at the time ``until``, on which the last step ends."""
+        """The flow at the time ``until``, on which the last step ends.
+
+        Raises:
+            RuntimeError: If no step is short enough to be solved (it is not known to happen for a convex loss).
+        """
         N = len(self.gram)
         t, impulse, margins, force, dt = state
         while t < until:
@@ -245,6 +252,10 @@ class _Steps:
             two = None if one is None else self._stage(base, tau, one.margins, one.force)
             if one is None or two is None:
                 dt = 0.25 * step
+                if dt < _SHORTEST * until:
+                    raise RuntimeError(
+                        f"no step from t={t:g} could be solved: is the force of the loss a number there?"
+                    )
                 continue
             # the difference to a step of first order, which keeps the velocity of the first stage
             error = tau * _rms(two.velocity - one.velocity) / _rms(two.margins) / self.rtol

@@ -357,6 +357,15 @@ def test_the_kernel_flow_of_an_own_loss(loss):
     np.testing.assert_allclose(flow.series(t)["loss"].value, value, rtol=2e-3, atol=1e-10)
 
 
+def test_a_kernel_flow_that_cannot_go_on_says_so():
+    """A force that is not a number beyond m = ½."""
+    broken = Loss("broken", lambda m, h: -m, lambda m, h: np.where(m < 0.5, 1.0, np.nan), lambda m, h: np.zeros_like(m))
+    flow = KernelFlow(MeanField(5, loss=broken)).of_draw(make_draw)
+    assert flow.series(np.array([1.0]))["loss"].value[0] < 0.0
+    with pytest.raises(RuntimeError, match="is the force of the loss a number"):
+        flow.series(np.array([1000.0]))
+
+
 @pytest.mark.parametrize("loss", [EXPONENTIAL, HUBER], ids=lambda loss: loss.name)
 def test_the_kernel_closure_of_an_own_loss(loss):
     """Lazy, its kernel stays: dm/dt = K̂φ/N by LSODA on the dense matrix; steps are of first order."""
