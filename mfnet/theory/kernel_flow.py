@@ -253,9 +253,7 @@ class _Steps:
             if one is None or two is None:
                 dt = 0.25 * step
                 if dt < _SHORTEST * until:
-                    raise RuntimeError(
-                        f"no step from t={t:g} could be solved: is the force of the loss a number there?"
-                    )
+                    raise RuntimeError(f"no step from t={t:g} was solved: is the force of the loss a number there?")
                 continue
             # the difference to a step of first order, which keeps the velocity of the first stage
             error = tau * _rms(two.velocity - one.velocity) / _rms(two.margins) / self.rtol
