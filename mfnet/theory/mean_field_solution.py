@@ -64,6 +64,17 @@ class MeanFieldSolution:
         return self.model.law.expect(lambda zeta: loss.value(scale * zeta, self.model.h), z_c)
 
     @property
+    def force_square(self) -> Float[Array, " T"]:
+        """⟨φ²⟩ over training examples, for the hinge the unsatisfied fraction."""
+        if self.model.margin_loss == HINGE:
+            return self.unsatisfied
+        return np.array([self._mean_square(s, z_c) for s, z_c in zip(self.slope, self.z_c, strict=True)])
+
+    def _mean_square(self, slope: float, z_c: float) -> float:
+        loss, scale = self.model.margin_loss, self.model.alpha * slope
+        return self.model.law.expect(lambda zeta: loss.force(scale * zeta, self.model.h) ** 2, z_c)
+
+    @property
     def train_error(self) -> Float[Array, " T"]:
         """Fraction of training labels that the sign of F misses, the same at all t > 0; ½ at t = 0, where F = 0."""
         return np.where(self.sinh > 0.0, self.model.law.wrong, 0.5)
