@@ -9,16 +9,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
-import mfnet
-from mfnet.cli.checks import checked_jobs, rank
-from mfnet.cli.launch import COMMANDS, launch
-from mfnet.cli.reproduce import reproduce
-from mfnet.cli.run import INTERRUPTED, with_checkpoint
-from mfnet.cli.sweep import sweep
-from mfnet.setup.validation import SettingError
+import hydra
 
-#: What Hydra is told in every process of a run but the first.
-WITHOUT_A_TRACE = ["hydra.run.dir=.", "hydra.output_subdir=null", "hydra/job_logging=none"]
+import mfnet
+from mfnet.cli.arguments import Arguments
+from mfnet.cli.prediction import predict
+from mfnet.cli.reproduce import reproduce
+from mfnet.cli.run import INTERRUPTED
+from mfnet.cli.train import train
+from mfnet.compute.rank import rank
+from mfnet.setup.compose import MODULE
+from mfnet.setup.errors import SettingError
 
 HELP = f"""\
 mfnet {mfnet.__version__}: wide single-hidden-layer networks, trained beside their mean-field theory
@@ -62,36 +63,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     if command not in COMMANDS:
         known = ", ".join([*COMMANDS, *OTHER_COMMANDS])
         return _fail(f"{command!r} is not a command; there are {known} (mfnet --help)")
-    options = [a for a in arguments[1:] if a.startswith("-") and a != "--"]
-    overrides = [a for a in arguments[1:] if not a.startswith("-")]
-    if not set(options) <= {"-m", "--multirun"}:  # the others (--help, --cfg job, …) start no job
-        launch(command, [*options, *overrides])
-        return 0
-    multirun = bool(options)
-    if multirun and command == "predict" and not any(o.startswith("hydra.sweep.dir=") for o in overrides):
-        overrides.append("hydra.sweep.dir=multirun/predicted_${now:%Y-%m-%d_%H-%M-%S-%f}")
     try:
-        if command == "train":
-            overrides = with_checkpoint(overrides, multirun=multirun)
-        jobs = checked_jobs(command, overrides, multirun=multirun)
+        asked = Arguments.read(arguments[1:])
+        if asked.shown is not None:
+            return _show(command, asked)
+        with asked.source.opened():
+            return COMMANDS[command](asked, ["mfnet", *arguments])
     except SettingError as error:
-        return _fail(str(error)) if rank() == 0 else 2
-    if not multirun and "d" not in jobs[0].config["data"]:
-        overrides += [f"{key}={jobs[0].config[key]}" for key in ("N", "d")]  # those of the data, for Hydra's files
-    if command == "train" and multirun:
-        return sweep(jobs, [*options, *overrides], ["mfnet", *arguments])
-    if command == "train" and rank() > 0:
-        overrides += WITHOUT_A_TRACE
-    try:
-        launch(command, [*options, *overrides])
+        return _fail(str(error))
     except KeyboardInterrupt:  # before a run has begun, which says itself how to go on
         print("mfnet: interrupted", file=sys.stderr)
         return INTERRUPTED
+
+
+def _show(command: str, asked: Arguments) -> int:
+    """Lets Hydra show settings, or help, and start no run."""
+    sys.argv = [f"mfnet {command}", *(asked.shown or [])]
+    hydra.main(config_path=f"pkg://{MODULE}", config_name=asked.source.config_name, version_base="1.3")(_nothing)()
     return 0
 
 
+def _nothing(config: object) -> None:
+    """What Hydra is not to start."""
+
+
 def _fail(message: str) -> int:
-    print(f"mfnet: error: {message}", file=sys.stderr)
+    if rank() == 0:
+        print(f"mfnet: error: {message}", file=sys.stderr)
     return 2
 
 
@@ -108,6 +106,9 @@ def _collect(arguments: Sequence[str]) -> int:
 
     return collect(arguments)
 
+
+#: Commands whose arguments are settings.
+COMMANDS: dict[str, Callable[[Arguments, Sequence[str]], int]] = {"train": train, "predict": predict}
 
 #: Commands with arguments of their own.
 OTHER_COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {

@@ -18,7 +18,7 @@ from mfnet.data.mapped import in_file, in_memory
 from mfnet.data.preparation import Preparation, Prepared
 from mfnet.data.sources.records import Records, Source
 from mfnet.data.spherical import flip_labels
-from mfnet.setup.validation import InvalidSettingError, SettingError
+from mfnet.setup.errors import InvalidSettingError, SettingError
 from mfnet.theory import reference_direction
 
 Names = tuple[str, ...]

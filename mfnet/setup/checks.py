@@ -129,7 +129,7 @@ def _check_together(config: Mapping[str, Any]) -> None:
     trainer = config["trainer"]
     n_processes = trainer["devices"] * trainer["nodes"]
     shared, n = ("N", _n_train(config)) if trainer["divide"] == "rows" else ("M", config["M"])
-    if n is not None and 1 < n_processes and n < n_processes:
+    if n is not None and n_processes > 1 and n < n_processes:
         needed = f"trainer.divide={trainer['divide']} needs at least as many {trainer['divide']}, and {shared}={n}"
         raise InvalidSettingError("trainer.devices", trainer["devices"], needed)
 

@@ -69,12 +69,12 @@ class Source:
             if path is not None and not Path(path).is_dir():
                 raise SettingError(f"{option} {path}: there is no such directory")
         if self.config_path is None:
-            opened = hydra.initialize_config_module(MODULE, job_name="mfnet", version_base="1.3")
+            with hydra.initialize_config_module(MODULE, job_name="mfnet", version_base="1.3"):
+                yield
         else:
             where = str(Path(self.config_path).absolute())
-            opened = hydra.initialize_config_dir(where, job_name="mfnet", version_base="1.3")
-        with opened:
-            yield
+            with hydra.initialize_config_dir(where, job_name="mfnet", version_base="1.3"):
+                yield
 
     @property
     def overrides(self) -> list[str]:
@@ -97,7 +97,8 @@ def compose(overrides: Sequence[str], name: str = NAME) -> DictConfig:
         options = list(error.options or [])
         similar = difflib.get_close_matches(choice, options, n=3) or [o for o in options if o.startswith(choice)]
         hint = f"; did you mean {' or '.join(similar)}?" if similar else ""
-        raise InvalidSettingError(group or "--config-name", choice, f"must be one of {', '.join(options)}{hint}") from None
+        allowed = f"must be one of {', '.join(options)}"
+        raise InvalidSettingError(group or "--config-name", choice, allowed + hint) from None
     except (HydraException, OmegaConfBaseException) as error:
         cause = error.__cause__ or error
         key = getattr(cause, "full_key", None)
@@ -143,3 +144,13 @@ def plain(config: DictConfig) -> dict[str, Any]:
         raise SettingError(" ".join(str(error).split())) from None
     assert isinstance(resolved, dict)
     return {str(key): value for key, value in resolved.items()}
+
+
+def _run_name(*, _root_: DictConfig) -> str:
+    """``${run_name:}`` in ``conf/train.yaml``: the name of a run's directory."""
+    from mfnet.setup.resolution import resolved
+
+    return resolved(task(_root_), {}, {}).name
+
+
+OmegaConf.register_new_resolver("run_name", _run_name, replace=True)

@@ -20,6 +20,9 @@ from mfnet.setup.setup import Setup
 #: Groups that hold any number of pieces, each by its name.
 MANY = ("overlay", "callbacks", "logger")
 
+#: Groups of which one choice is taken.
+ONE = ("data", "flow", "theory", "schedule", "stop", "trainer", "network", "loss", "experiment", "mean_field")
+
 #: Groups of one piece of the user's own, and the setting that stands for it.
 OWN = {"loss": "loss.name", "network": "network.activation"}
 
@@ -62,7 +65,7 @@ def _sort(key: str, value: Any, choices: dict[str, Any], values: dict[str, Any],
     """Puts a setting among the choices of groups, plain values or objects."""
     if key in MANY:
         _sort_many(key, value, choices, values, objects)
-    elif key in ("data", "flow", "theory", "schedule", "stop", "trainer", "network", "loss", "experiment", "mean_field"):
+    elif key in ONE:
         if isinstance(value, str) or value is None:
             choices[key] = "none" if value is None else value
         elif isinstance(value, Mapping):

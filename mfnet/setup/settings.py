@@ -146,7 +146,9 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("theory", effect=Effect.RECORD),
     Setting("overlay", effect=Effect.RECORD),
     Setting("stop", effect=Effect.RECORD),
-    Setting("stop.satisfied", _number(lambda value: 0.0 < value <= 1.0), "must be above 0 and at most 1", Effect.RECORD),
+    Setting(
+        "stop.satisfied", _number(lambda value: 0.0 < value <= 1.0), "must be above 0 and at most 1", Effect.RECORD
+    ),
     Setting(
         "stop.test_error_rise",
         _optional(_number(lambda value: value > 1.0)),
@@ -192,7 +194,8 @@ BY_KEY = {setting.key: setting for setting in SETTINGS}
 
 #: Parts of a config whose settings all stand above; those of the others are the arguments of classes.
 CLOSED = {
-    group: {key.rpartition(".")[2] for key in BY_KEY if key.rpartition(".")[0] == group} for group in ("network", "loss")
+    group: {key.rpartition(".")[2] for key in BY_KEY if key.rpartition(".")[0] == group}
+    for group in ("network", "loss")
 }
 
 #: Names at the top level of a config.

@@ -57,7 +57,7 @@ class Theories:
         return theory
 
     def trusted(self, times: Float[np.ndarray, " K"]) -> list[Trust]:
-        """Until when each prediction is trustworthy, between the first and the last of the times; unknown for real data."""
+        """Until when each prediction is trustworthy, between the first and last of the times; unknown for real data."""
         if self.mean_field.needs_draw:
             return []
         looked = np.union1d(times, np.geomspace(times[1], times[-1], 100)[1:-1]) if len(times) > 2 else times

@@ -90,8 +90,9 @@ class Pieces:
 
     def draw(self) -> Draw:
         """What the run draws, for theories that speak of it."""
-        assert isinstance(self.networks, MeanFieldNetwork)
-        return draw_of(self.networks, self.data.task)
+        networks = self.networks
+        network = networks if isinstance(networks, MeanFieldNetwork) else self._network(self.setup.seed)
+        return draw_of(network, self.data.task)
 
     @cached_property
     def theories(self) -> Theories:
@@ -100,7 +101,7 @@ class Pieces:
 
     @property
     def dt(self) -> float | None:
-        """Δt of a flow of fixed steps, if it is one: a hundredth of the theory's unit of time, where it is not given."""
+        """Δt of a flow of fixed steps, if it is one; by default a hundredth of the theory's unit of time."""
         if "dt" not in self.setup.flow:
             return None
         given: float | None = self.setup.flow["dt"]

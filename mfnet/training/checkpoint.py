@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,18 +13,14 @@ import torch
 from jaxtyping import Float
 
 import mfnet
-from mfnet.setup.validation import InvalidSettingError
+from mfnet.record.stop_reason import StopReason
+from mfnet.setup.errors import InvalidSettingError
+from mfnet.setup.settings import Effect, kept
 
 _KEY = "mfnet"
 
 #: What is saved, and how; raised when that changes, so that an older checkpoint is refused.
-_FORMAT = 2
-
-#: Parts of the config that may differ when a run goes on: they do not change what is computed at a given time.
-_FREE = ("ckpt", "schedule", "trainer", "theory", "callbacks", "stop")
-
-#: Ends after which a run cannot go on.
-_FINAL = ("all_satisfied", "diverged", "step_too_small", "replicas_ended")
+_FORMAT = 3
 
 
 @dataclass(frozen=True)
@@ -36,16 +32,14 @@ class Checkpoint:
         k: Number of the observation.
         times: Observation times up to it.
         stop_reason: How the run has ended, or None if it has not.
-        config: The run's config, in plain containers.
-        overrides: The command-line overrides that it was started with.
+        config: The run's settings, in plain containers.
     """
 
     path: Path
     k: int
     times: Float[np.ndarray, " K"]
-    stop_reason: str | None
+    stop_reason: StopReason | None
     config: Mapping[str, Any]
-    overrides: Sequence[str]
 
     @property
     def run_directory(self) -> Path:
@@ -55,7 +49,7 @@ class Checkpoint:
     @property
     def may_go_on(self) -> bool:
         """Whether its run has not ended, or by a rule that a new start does away with."""
-        return self.stop_reason in (None, "wall_time")
+        return self.stop_reason is None or self.stop_reason is StopReason.WALL_TIME
 
     def extend(self, schedule: Float[np.ndarray, " K"]) -> Float[np.ndarray, " L"]:
         """The times observed so far, then those of ``schedule`` that are still to come."""
@@ -67,26 +61,22 @@ class Checkpoint:
         Raises:
             InvalidSettingError: If the run has ended, or ``config`` differs in what is computed.
         """
-        if self.stop_reason in _FINAL or str(self.stop_reason).startswith("error"):
+        if self.stop_reason is not None and self.stop_reason.final:
             raise InvalidSettingError(
                 "ckpt", self.path, f"this run has ended ({self.stop_reason}) at t={self.times[-1]:g}"
             )
-        for key, value in self.config.items():
-            if key not in _FREE and _computed(key, config.get(key)) != _computed(key, value):
-                raise InvalidSettingError(key, config.get(key), f"the run of this checkpoint has {value}")
+        ours, theirs = (kept(settings, Effect.RESULT) for settings in (config, self.config))
+        for key in {**theirs, **ours}:
+            if ours.get(key) != theirs.get(key):
+                raise InvalidSettingError(key, ours.get(key), f"the run of this checkpoint has {theirs.get(key)}")
         if schedule[-1] <= self.times[-1]:
             raise InvalidSettingError(
                 "ckpt", self.path, f"this run has reached t={self.times[-1]:g}; raise schedule.t_max"
             )
 
 
-def _computed(key: str, value: Any) -> Any:
-    """What of a part of the config changes what is computed."""
-    return {name: inner for name, inner in value.items() if name != "memory"} if key == "data" else value
-
-
 def contents(
-    k: int, times: Float[np.ndarray, " K"], stop_reason: str | None, config: Mapping[str, Any], overrides: Sequence[str]
+    k: int, times: Float[np.ndarray, " K"], stop_reason: StopReason | None, config: Mapping[str, Any]
 ) -> dict[str, Any]:
     """What `read_checkpoint` needs, under its key, in plain containers."""
     return {
@@ -95,9 +85,8 @@ def contents(
             "version": mfnet.__version__,
             "k": k,
             "times": times.tolist(),
-            "stop_reason": stop_reason,
+            "stop_reason": stop_reason and str(stop_reason),
             "config": dict(config),
-            "overrides": list(overrides),
         }
     }
 
@@ -117,6 +106,5 @@ def read_checkpoint(path: Path) -> Checkpoint:
     if saved.get("format") != _FORMAT:
         problem = "was written by an earlier version of mfnet, whose runs this one cannot go on with; start it anew"
         raise InvalidSettingError("ckpt", path, problem)
-    return Checkpoint(
-        path, saved["k"], np.array(saved["times"]), saved["stop_reason"], saved["config"], saved["overrides"]
-    )
+    reason = saved["stop_reason"] and StopReason(saved["stop_reason"])
+    return Checkpoint(path, saved["k"], np.array(saved["times"]), reason, saved["config"])

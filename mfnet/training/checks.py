@@ -11,25 +11,20 @@ from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.loggers import Logger
 
+from mfnet.compute.rank import rank
 from mfnet.data import ObservedData
 from mfnet.flow import Flow
 from mfnet.setup.checks import check_memory, check_targets
 from mfnet.setup.errors import InvalidSettingError
-from mfnet.setup.pieces import Builder, makes, name_of
+from mfnet.setup.pieces import Builder, name_of
 from mfnet.setup.setup import Setup
 from mfnet.theory import Theory
 from mfnet.training.build import Pieces, activation, loss
 from mfnet.training.callbacks.observer import Observer
-from mfnet.training.recorder import Sink
 from mfnet.training.sinks import TensorBoard
 
 _ONE_RUN = "speaks of one run; use replicas=1, or leave it out"
 _NODES_TOGETHER = "needs all nodes in one process; use trainer.divide=rows, or leave it out"
-
-
-def rank() -> int:
-    """Number of this process among those of a run, as torchrun or Lightning says; 0 before there are others."""
-    return int(os.environ.get("RANK" if "TORCHELASTIC_RUN_ID" in os.environ else "LOCAL_RANK", 0))
 
 
 def n_processes(setup: Setup) -> int:
@@ -40,12 +35,13 @@ def n_processes(setup: Setup) -> int:
     return devices * nodes
 
 
-def check_pieces(setup: Setup) -> None:
-    """Checks every class that the setup names: that it is of the right kind, takes its arguments, and goes with the others.
+def check_pieces(pieces: Pieces) -> None:
+    """Checks every class that a setup names: its kind, its arguments, and whether it goes with the others.
 
     Raises:
         SettingError: For the first that does not.
     """
+    setup = pieces.setup
     builder = Builder(setup.config, setup.objects)
     check_targets(builder, tuple(setup.config))
     loss(setup)
@@ -53,7 +49,7 @@ def check_pieces(setup: Setup) -> None:
     _check_flow(setup, builder)
     _check_callbacks(setup, builder)
     _check_loggers(setup, builder)
-    check_theories(setup)
+    check_theories(pieces)
     if rank() == 0:
         check_memory(setup.config)
 
@@ -123,13 +119,13 @@ def _check_loggers(setup: Setup, builder: Builder) -> None:
             raise InvalidSettingError(f"{key}._target_", name_of(target), "must be a logger of Lightning's")
 
 
-def check_theories(setup: Setup) -> None:
+def check_theories(pieces: Pieces) -> None:
     """Checks that every theory that is laid over the run can be made of its settings, and go with it.
 
     Raises:
         InvalidSettingError: For the first that cannot.
     """
-    theories, refused = Pieces(setup).theories, _refused(setup)
+    theories, refused = pieces.theories, _refused(pieces.setup)
     for name in theories.names:
         key = name if name == "theory" else f"overlay.{name}"
         theory = theories.named(name)
@@ -138,11 +134,9 @@ def check_theories(setup: Setup) -> None:
             raise InvalidSettingError(f"{key}._target_", name_of(theory), wanted)
         if refused and theory.needs_draw:
             raise InvalidSettingError(f"{key}._target_", name_of(theory), refused)
-    if refused and theories.mean_field.needs_draw and refused == _ONE_RUN:
-        pass
 
 
-def check_devices(setup: Setup, *, in_sweep: bool) -> None:
+def check_devices(setup: Setup) -> None:
     """Checks that the devices asked for are there, and that as many processes can be started.
 
     Raises:
@@ -156,8 +150,6 @@ def check_devices(setup: Setup, *, in_sweep: bool) -> None:
         raise InvalidSettingError(
             "trainer.devices", devices, f"torch sees {n_gpus} GPU here; use no more, or trainer.accelerator=cpu"
         )
-    if in_sweep and n_processes(setup) > 1:
-        raise InvalidSettingError("trainer.devices", devices, "the runs of a sweep have one process each; leave out -m")
     by_torchrun = torch.distributed.is_torchelastic_launched()
     if nodes > 1 and not by_torchrun:
         raise InvalidSettingError("trainer.nodes", nodes, "start it with torchrun --nnodes on each machine (README)")

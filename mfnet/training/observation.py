@@ -104,5 +104,5 @@ class Observation:
 
     @property
     def series(self) -> dict[str, float]:
-        """Means over the replicas. To add a series, return it from an `Observer`, or from a function of an observation."""
+        """Means over the replicas. To add one, return it from an `Observer`, or from a function of an observation."""
         return {name: Spread(values).mean for name, values in self.replicas.items()}

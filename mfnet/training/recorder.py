@@ -6,12 +6,14 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import Timer
 from torch import Tensor
 
 from mfnet.record.contents import Arrays, Contents
@@ -159,23 +161,29 @@ class Recorder(Callback):
         measures: dict[str, dict[str, float]] = {name: {} for name in theories}
         arrays: dict[str, Arrays] = {}
         for observer in list(self._observers):
-
-            def see(observer: Observer = observer) -> tuple[dict[str, Spread], dict[str, dict[str, float]], Any]:
-                found = {name: spread_of(name, value, observation) for name, value in observer.observe(observation).items()}
-                taken = [name for name in found if name in series]
-                if taken:
-                    raise ValueError(f"there is a series {taken[0]} already")
-                if observation.k > 0 and (new := [name for name in found if f"{name}_network" not in self._rows[0]]):
-                    raise ValueError(f"the series {new[0]} was not there from the first observation on")
-                compared = {p.name: dict(observer.compare(observation, p)) for p in self.predictions}
-                return found, compared, observer.arrays(observation, self.predictions)
-
-            seen = self._ask(observer, see)
+            seen = self._ask(observer, partial(self._see, observer, observation, list(series)))
             if seen is not None:
                 series |= seen[0]
-                measures = {name: measures[name] | seen[1][name] for name in measures}
+                measures = {name: {**measures[name], **seen[1][name]} for name in measures}
                 arrays |= seen[2]
         return Row(observation, series, theories, measures, arrays)
+
+    def _see(
+        self, observer: Observer, observation: Observation, taken: Sequence[str]
+    ) -> tuple[dict[str, Spread], dict[str, Mapping[str, float]], Mapping[str, Arrays]]:
+        """The series, measures and arrays that an observer adds.
+
+        Raises:
+            ValueError: If a series cannot be recorded.
+        """
+        series = {name: spread_of(name, value, observation) for name, value in observer.observe(observation).items()}
+        for name in series:
+            if name in taken:
+                raise ValueError(f"there is a series {name} already")
+            if self._rows and f"{name}_network" not in self._rows[0]:
+                raise ValueError(f"the series {name} was not there from the first observation on")
+        compared = {p.name: observer.compare(observation, p) for p in self.predictions}
+        return series, compared, observer.arrays(observation, self.predictions)
 
     def _ask(self, observer: Observer, question: Callable[[], T]) -> T | None:
         """The answer of an observer; one that has none is left out from then on."""
@@ -190,7 +198,10 @@ class Recorder(Callback):
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, MeanFieldModule)
-        self._close(pl_module, str(pl_module.stop_reason or StopReason.CALLBACK), finished=True)
+        timers = [callback for callback in trainer.callbacks if isinstance(callback, Timer)]  # type: ignore[attr-defined]
+        late = any((timer.time_remaining() or 1.0) <= 0.0 for timer in timers)
+        stopped = StopReason.WALL_TIME if late else StopReason.CALLBACK
+        self._close(pl_module, str(pl_module.stop_reason or stopped), finished=True)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         assert isinstance(pl_module, MeanFieldModule)
@@ -205,15 +216,16 @@ class Recorder(Callback):
         history = {name: self._column(name) for name in self._rows[0]}
         names = [prediction.name for prediction in self.predictions]
         seconds = self._seconds_before + time.monotonic() - self._start
-        last = {name: spread for name, spread in self._latest.series.items()}
+        latest = self._latest
         about = {"config": dict(self.config), "identity": self.identity}
-        summary = about | summarise(module, self._latest.observation, last, history, names, seconds, stop_reason)
+        ended = summarise(module, latest.observation, latest.series, history, names, seconds, stop_reason)
+        summary = about | ended
         summary["trust"] = {
             entry.prediction: {"until": entry.until if np.isfinite(entry.until) else None, "because": entry.because}
             for entry in self.trusted()
         }
         for observer in list(self._observers):
-            summary |= self._ask(observer, lambda observer=observer: observer.summary(history, names)) or {}
+            summary |= self._ask(observer, partial(observer.summary, history, names)) or {}
         if self._left_out:
             summary["left_out"] = self._left_out
         self.contents = Contents(history, self._latest.arrays, summary)

@@ -46,7 +46,7 @@ def summarise(
         stop_reason: How it ended.
     """
     flow = module.flow
-    result = {
+    result: dict[str, Any] = {
         "version": mfnet.__version__,
         "git_commit": git_commit(),
         "device": device_name(module.device),

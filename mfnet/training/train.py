@@ -18,16 +18,18 @@ from lightning.pytorch.callbacks import Checkpoint as AnyCheckpoint
 from lightning.pytorch.loggers import Logger
 
 from mfnet.compute.processes import ALONE, Processes
+from mfnet.compute.rank import rank
+from mfnet.record.contents import Contents
 from mfnet.record.directory import RunDirectory
 from mfnet.setup import settings
 from mfnet.setup.errors import InvalidSettingError
-from mfnet.setup.pieces import Builder
+from mfnet.setup.pieces import Builder, name_of
 from mfnet.setup.setup import Setup
 from mfnet.theory.prediction import Prediction
 from mfnet.training.build import Pieces
 from mfnet.training.callbacks import LastCheckpoint, Observable, Observer, RunProgress, SigtermIsCtrlC
 from mfnet.training.checkpoint import Checkpoint
-from mfnet.training.checks import check_pieces, n_processes, rank
+from mfnet.training.checks import check_devices, check_pieces, n_processes
 from mfnet.training.module import MeanFieldModule
 from mfnet.training.recorder import Recorder, Sink
 from mfnet.training.run import Run
@@ -50,17 +52,19 @@ def train(setup: Setup, directory: RunDirectory | None = None, checkpoint: Check
         SettingError: If its pieces do not go with one another.
         KeyboardInterrupt: If it was interrupted; what was observed is on disk, if there is a directory.
     """
-    check_pieces(setup)
     return Training(setup, directory, checkpoint).run()
 
 
 class Training:
-    """A run that is about to start.
+    """A run that is about to start: its pieces are checked, and nothing is written yet.
 
     Args:
-        setup: What is run; its pieces have been checked.
+        setup: What is run.
         directory: Where its files go, if anywhere.
         checkpoint: Where to go on from.
+
+    Raises:
+        SettingError: If its pieces do not go with one another, or with this machine.
 
     Attributes:
         pieces: What the setup describes.
@@ -72,6 +76,8 @@ class Training:
         size = n_processes(setup)
         self.processes = Processes(setup.trainer["divide"], rank(), size) if size > 1 else ALONE
         self.pieces = Pieces(setup, self.processes)
+        check_devices(setup)
+        check_pieces(self.pieces)
         self.times = self.pieces.theories.times
         if checkpoint is not None:
             self.times = checkpoint.extend(self.times)
@@ -80,6 +86,20 @@ class Training:
     def first(self) -> bool:
         """Whether this is the process that looks and writes."""
         return self.processes.rank == 0
+
+    @property
+    def headline(self) -> str:
+        """What is about to be run, in a line."""
+        setup, pieces = self.setup, self.pieces
+        symbols = f"M={setup.M} N={setup.N} d={setup.d} alpha={setup.alpha:g} h={setup.h:g} seed={setup.seed}"
+        steps = f"steps of {pieces.dt:g}" if pieces.dt is not None else "steps"
+        since = f"from t = {self.checkpoint.times[-1]:g} " if self.checkpoint is not None else ""
+        among = f", {setup.trainer['divide']} divided among {self.processes.size} processes"
+        among = (among if self.processes.size > 1 else "") + (
+            f", {setup.replicas} replicas" if setup.replicas > 1 else ""
+        )
+        flow = name_of(Builder(setup.config, setup.objects).target("flow")).rpartition(".")[2]
+        return f"{symbols}: {flow} {steps} {since}to t = {self.times[-1]:g}, {pieces.precision}{among}"
 
     def run(self) -> Run:
         """Trains, and returns what is left; on all processes but the first, the network alone is right."""
@@ -123,7 +143,8 @@ class Training:
             raise KeyboardInterrupt from None
         theories = {prediction.name: prediction.theory for prediction in predictions}
         where = self.directory.path if self.directory is not None else None
-        return Run(setup, recorder.contents, module.network, theories, where)
+        contents = recorder.contents or Contents({}, {}, {})  # on processes that do not look
+        return Run(setup, contents, module.network, theories, where)
 
     def _trusted(self) -> Sequence[Any]:
         return self.pieces.theories.trusted(self.times)
@@ -172,8 +193,9 @@ class Training:
                 continue
             elif issubclass(target, TensorBoard):
                 goes_on = checkpoint.k if checkpoint is not None else None
-                sinks.append(build(key, directory=directory, config=setup.config, goes_on=goes_on))
-                loggers.append(sinks[-1].logger)
+                tensorboard = build(key, directory=directory, config=setup.config, goes_on=goes_on)
+                sinks.append(tensorboard)
+                loggers.append(tensorboard.logger)
                 continue
             else:
                 given = {**setup.logger[name]}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,10 @@ class LastCheckpoint(Checkpoint):
     Args:
         path: The checkpoint.
         config: What is run, in plain containers.
-        overrides: How it was asked for.
     """
 
-    def __init__(self, path: Path, config: Mapping[str, Any], overrides: Sequence[str]):
-        self.path, self.config, self.overrides = path, config, overrides
+    def __init__(self, path: Path, config: Mapping[str, Any]):
+        self.path, self.config = path, config
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: object) -> None:
         temporary = self.path.with_suffix(".part")
@@ -37,7 +36,6 @@ class LastCheckpoint(Checkpoint):
         assert isinstance(pl_module, MeanFieldModule)
         k = trainer.global_step
         times = np.append(trainer.datamodule.schedule[:k], pl_module.flow.t)  # type: ignore[attr-defined]  # set by fit
-        reason = str(pl_module.stop_reason) if pl_module.stop_reason else None
-        checkpoint.update(contents(k, times, reason, self.config, self.overrides))
+        checkpoint.update(contents(k, times, pl_module.stop_reason, self.config))
         # a longer schedule may follow: only Lightning's own end of an epoch forbids it
         checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"] = False

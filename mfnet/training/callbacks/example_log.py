@@ -48,7 +48,7 @@ class ExampleLog(Observer):
         return {}
 
     def arrays(self, observation: Observation, predictions: list[Prediction]) -> Mapping[str, Mapping[str, np.ndarray]]:
-        """``x_par``, signed projections y ŵ*·x, negative where the label is flipped, and ``t_sat``, of each; and theory."""
+        """``x_par``, signed projections y ŵ*·x, negative where the label is flipped, ``t_sat``, and theory's curve."""
         task = observation.tasks[0]
         x, y = (values[: self.n] for values in task.train)
         arrays = {"x_par": (y * (x @ task.direction)).numpy(), "t_sat": self.t_sat, "t": np.array(self._times)}

@@ -68,7 +68,8 @@ class NodeAgreement(Observer):
     def compare(self, observation: Observation, prediction: Prediction) -> Mapping[str, float]:
         a0, w0 = (values[0] for values in observation.networks.initial_nodes)
         direction = observation.tasks[0].direction.to(w0)
-        start = Nodes(*(values[None, : self.n].double().cpu().numpy() for values in (a0, *node_projections(w0, direction))))
+        initial = (a0, *node_projections(w0, direction))
+        start = Nodes(*(values[None, : self.n].double().cpu().numpy() for values in initial))
         predicted = prediction.nodes(observation.k, observation.t, start)
         if predicted is None:
             return {}

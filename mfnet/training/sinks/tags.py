@@ -41,9 +41,7 @@ def write_curve(writer: SummaryWriter, series: str, curve: Curve, k: int) -> Non
 def margin_layout(observed: Sequence[str]) -> dict[str, dict[str, list[object]]]:
     """Custom Scalars: one Margin chart a series; the theory's band, and the network's line, or band over replicas."""
     labels = {name: SERIES[name].label if name in SERIES else name.replace("_", " ") for name in [*SERIES, *observed]}
-    return {
-        "Network against theory": {label: ["Margin", [value(name), *band(name)]] for name, label in labels.items()}
-    }
+    return {"Network against theory": {label: ["Margin", [value(name), *band(name)]] for name, label in labels.items()}}
 
 
 def write_end(writer: SummaryWriter, config: Mapping[str, Any], series: Mapping[str, float | None]) -> None:
