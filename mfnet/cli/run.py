@@ -79,7 +79,7 @@ def _train(config: DictConfig, directory: RunDirectory, checkpoint: Checkpoint |
     from mfnet.compute.processes import ALONE, Processes
     from mfnet.data import ReplicatedData
     from mfnet.network import Replicas
-    from mfnet.network.losses import margin_loss
+    from mfnet.network.losses import loss_of
     from mfnet.training import MeanFieldModule, ReplicaLog, TrainerOptions, run
     from mfnet.training.summary import brief, report
 
@@ -109,7 +109,7 @@ def _train(config: DictConfig, directory: RunDirectory, checkpoint: Checkpoint |
         flow, steps = instantiate(config.flow, dt=dt), f"steps of {dt:g}"
     else:
         flow, steps = instantiate(config.flow), "steps"
-    rules, loss = instantiate(config.stop), margin_loss(config.loss.name, config.h)
+    rules, loss = instantiate(config.stop), loss_of(config.loss.name, config.h)
     callbacks = list(instantiate(config.callbacks).values())
     if config.replicas > 1:
         seeds = range(config.seed, config.seed + config.replicas)
