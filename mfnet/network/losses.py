@@ -155,7 +155,7 @@ def loss_of(given: object, h: float | Float[Tensor, "R 1"] | None = None) -> Mar
     if not issubclass(kind, MarginLoss):
         raise ValueError(f"{given!r} is no loss: give a name, or a subclass of MarginLoss or an instance of one")
     try:
-        loss: MarginLoss = kind() if given is kind else cast(MarginLoss, given)
+        loss: MarginLoss = kind() if isinstance(given, type) else cast(MarginLoss, given)
         loss = loss if h is None else replace(loss, h=h)
     except TypeError as error:  # abstract, or with fields that have no default
         raise ValueError(f"loss {kind.__name__} cannot be made: {error}") from error
