@@ -16,7 +16,7 @@ from mfnet.data import SphericalData, label, sample_inputs
 from mfnet.data.spherical import elongate
 from mfnet.flow import Averaged, Batch, Flow, Objective, StoppingRules, StopReason
 from mfnet.network import MeanFieldNetwork
-from mfnet.network.losses import margin_loss
+from mfnet.network.losses import loss_of
 from mfnet.network.observables import ObservedSeries
 from mfnet.record.series import GAMMA, MEAN_FORCE, TEST_ERROR, UNSATISFIED
 from mfnet.theory import Draw
@@ -199,7 +199,7 @@ def population(
     def source(step: int) -> Batch:
         return fresh("train", setup.N, setup.flip, step)
 
-    objective = Objective(network, margin_loss(setup.loss), setup.alpha, source, fixed=False)
+    objective = Objective(network, loss_of(setup.loss), setup.alpha, source, fixed=False)
     seen = _of_set(setup, network, fresh("seen", setup.n_test, setup.flip))
     test = _of_set(setup, network, fresh("test", setup.n_test, 0.0))
     return _follow(method(objective), setup, times, probes, seen, test)
@@ -225,7 +225,7 @@ def _fixed(setup: Setup) -> tuple[Objective, Objective]:
 
 
 def _of_set(setup: Setup, network: MeanFieldNetwork, batch: Batch) -> Objective:
-    return Objective(network, margin_loss(setup.loss), setup.alpha, lambda _: batch, fixed=True)
+    return Objective(network, loss_of(setup.loss), setup.alpha, lambda _: batch, fixed=True)
 
 
 def _batch(network: MeanFieldNetwork, x: Tensor, y: Tensor) -> Batch:

@@ -10,8 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mfnet.compute.seeding import generator
-from mfnet.data.datamodule import ObservedData, Task
+from mfnet.data.datamodule import ObservedData
 from mfnet.data.examples import Examples
+from mfnet.data.task import Task
 from mfnet.theory.projections import radius_law
 
 
@@ -30,6 +31,8 @@ class SphericalData(ObservedData):
         direction: 'random', a random unit vector ŵ*, or 'axis', the first coordinate axis.
         schedule: Observation times (`ObservedData`).
     """
+
+    law_known = True
 
     def __init__(
         self,

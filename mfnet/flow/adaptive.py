@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from mfnet.flow.evaluator import Evaluator
-from mfnet.flow.fixed_step import require_homogeneous
+from mfnet.flow.fixed_step import TURNING
 from mfnet.flow.flow import Flow, Step
 from mfnet.flow.motion import hyperbolic_rotation, linear_motion, velocity
 from mfnet.flow.objective import Objective
@@ -94,7 +94,7 @@ class AdaptiveFlow(Flow[S]):
         outcomes = zip(first, evaluator.outcomes(state.margins), strict=True)
         return replace(state, progress=tuple(Progress(dt=dt, work=work, **outcome) for dt, outcome in outcomes))
 
-    def _longest(self, progress: Progress, left: float) -> float:
+    def _longest(self, progress: Progress) -> float:
         return min(progress.dt, self.tolerance.dt_max or math.inf)
 
     def _shortest(self, until: float) -> float:
@@ -159,15 +159,9 @@ class SecondOrder(AdaptiveFlow[State]):
 
 
 class AdaptiveRotation(SecondOrder):
-    """Adaptive rotation steps of second order; homogeneous activations.
+    """Adaptive rotation steps of second order; homogeneous activations."""
 
-    Raises:
-        ValueError: If the activation is not positively homogeneous.
-    """
-
-    def __init__(self, objective: Objective, **tolerance: Any):
-        require_homogeneous(objective)
-        super().__init__(objective, **tolerance)
+    only_homogeneous = TURNING
 
     def _first_order(self, activation: Activation, nodes: Nodes, rates: Tensor, dt: Sequence[float]) -> Nodes:
         return hyperbolic_rotation(nodes, rates, dt)

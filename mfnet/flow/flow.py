@@ -11,7 +11,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Generic
+from typing import Any, ClassVar, Generic
 
 import numpy as np
 import torch
@@ -51,20 +51,38 @@ class Flow(torch.optim.Optimizer, Generic[S]):
     """Integrates θ̇ = −M ∂L/∂θ in mean-field time.
 
     A flow is an optimizer so that Lightning counts its steps and checkpoints its state. One call of `step` goes from
-    the current time to the next observation, in as many steps of its own as it needs.
+    the current time to the next observation, in as many steps of its own as it needs. For one of your own with steps of
+    a fixed length, see `mfnet.flow.FixedStepFlow`.
 
     Args:
         objective: What to follow.
 
     Attributes:
         rules: When to stop.
+
+    Raises:
+        ValueError: If the class says that it cannot follow these networks.
     """
 
     #: What a checkpoint's state is made into.
     state_type: type[S]
 
+    #: Why the activation must be positively homogeneous; None where any will do.
+    only_homogeneous: ClassVar[str | None] = None
+    #: Why there can be only one network; None where replicas can follow it side by side.
+    only_one_network: ClassVar[str | None] = None
+    #: Why there can be only one process; None where a run can be divided among several.
+    only_one_process: ClassVar[str | None] = None
+
     def __init__(self, objective: Objective):
-        super().__init__(objective.networks.parameters(), {})
+        networks = objective.networks
+        if self.only_homogeneous and not networks.activation.homogeneous:
+            raise ValueError(f"{self.only_homogeneous}, and {networks.activation.name} is not")
+        if self.only_one_network and len(objective.alpha) > 1:
+            raise ValueError(self.only_one_network)
+        if self.only_one_process and networks.processes.size > 1:
+            raise ValueError(self.only_one_process)
+        super().__init__(networks.parameters(), {})
         self.objective, self.rules = objective, StoppingRules()
         self._states: list[S] | None = None
 
@@ -81,8 +99,8 @@ class Flow(torch.optim.Optimizer, Generic[S]):
         """The states after steps of ``dt``, but for their progress, and what is known of the steps."""
 
     @abstractmethod
-    def _longest(self, progress: Progress, left: float) -> float:
-        """How long the next step of a replica may be, with so much time ``left`` to the observation."""
+    def _longest(self, progress: Progress) -> float:
+        """How long the next step of a replica may be."""
 
     @abstractmethod
     def _steps_to(self, progress: Progress, until: float) -> float:
@@ -173,7 +191,7 @@ class Flow(torch.optim.Optimizer, Generic[S]):
         reason = self.rules.of_margins(p.lost, p.satisfied if self.objective.fixed else 0.0) or late
         if reason is not None or left <= 0.0:
             return replace(p, stop_reason=reason), 0
-        longest = self._longest(p, left)
+        longest = self._longest(p)
         n_steps = max(math.ceil(left / longest - 1e-9), 1) if longest > 0.0 else math.inf
         if left / n_steps < self._shortest(until) or n_steps == math.inf:
             return replace(p, stop_reason=StopReason.STEP_TOO_SMALL), 0

@@ -1,7 +1,7 @@
 """The network, and what is defined with it: activations, margin losses, observables, the tangent kernel."""
 
-from mfnet.network.activations import ACTIVATIONS, Activation
-from mfnet.network.losses import LOSSES, MarginLoss, margin_loss
+from mfnet.network.activations import ACTIVATIONS, Activation, activation_of
+from mfnet.network.losses import LOSSES, MarginLoss, loss_of
 from mfnet.network.networks import MeanFieldNetwork, Networks, Nodes, NodeTile, Replicas
 
 __all__ = [
@@ -14,5 +14,6 @@ __all__ = [
     "NodeTile",
     "Nodes",
     "Replicas",
-    "margin_loss",
+    "activation_of",
+    "loss_of",
 ]

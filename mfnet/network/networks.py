@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from mfnet.compute.processes import ALONE, Processes
 from mfnet.compute.products import product
 from mfnet.compute.threads import side_by_side
-from mfnet.network.activations import ACTIVATIONS, Activation
+from mfnet.network.activations import Activation, Function, activation_of
 
 #: Elements of each thread's largest temporary of a pass over the examples, nodes × rows of a tile, by kind of device.
 #: On a CPU it stays in the cache (measured: twice as many cost up to a fifth more); on a GPU it keeps every unit busy.
@@ -122,20 +122,23 @@ class MeanFieldNetwork(Networks):
     Args:
         M: Number of nodes, of all processes.
         d: Input dimension.
-        activation: A name in `mfnet.network.activations.ACTIVATIONS`.
+        activation: A name, an `Activation`, or an elementwise function such as `torch.tanh` (`activation_of`).
         generator: Source of the initial values; they do not depend on ``dtype``.
         a_std: Standard deviation A of the initial a, which scales the same standard normal draw.
         w_std: Standard deviation B of every component of the initial w, likewise.
         dtype: Floating-point type of the parameters.
         precision: Of the matrix products (`mfnet.compute.products.product`), for float32 only.
         processes: How the run is divided; divided by nodes, this network holds its share of the M nodes.
+
+    Raises:
+        ValueError: For what is no activation.
     """
 
     def __init__(
         self,
         M: int,
         d: int,
-        activation: str = "relu",
+        activation: str | Activation | Function = "relu",
         *,
         generator: torch.Generator,
         a_std: float = 1.0,
@@ -147,7 +150,7 @@ class MeanFieldNetwork(Networks):
         a = torch.randn(M, generator=generator, dtype=torch.float64).mul_(a_std).to(dtype)
         w = torch.randn(M, d, generator=generator, dtype=torch.float64).mul_(w_std).to(dtype)
         super().__init__(
-            M, ACTIVATIONS[activation], precision, processes, processes.take_nodes(a), processes.take_nodes(w)
+            M, activation_of(activation), precision, processes, processes.take_nodes(a), processes.take_nodes(w)
         )
 
     def forward(self, x: Float[Tensor, "N d"]) -> Float[Tensor, " N"]:

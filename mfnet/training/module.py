@@ -103,6 +103,7 @@ class MeanFieldModule(lightning.LightningModule):
 
     def on_fit_start(self) -> None:
         """Brings the tasks to the device and observes the initial networks."""
+        self._data.require_dimension(self.network.d)
         tasks = self._data.tasks
         self.train_batches = self._batches([task.train for task in tasks])
         self.test_batches = self._batches([task.test for task in tasks])

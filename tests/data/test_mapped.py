@@ -21,7 +21,7 @@ from mfnet.data.mapped import in_file, is_mapped
 from mfnet.data.preparation import Preparation
 from mfnet.data.sources import ArrayFile, IDXFolder, Records
 from mfnet.record.directory import RunDirectory
-from mfnet.setup.validation import SettingError
+from mfnet.setup.errors import SettingError
 from support.command import NO_EVENTS
 
 NO_TIMES = np.zeros(1)

@@ -12,7 +12,7 @@ import pytest
 
 from mfnet.collection import Points, collect, onsets, spread, until_first_end
 from mfnet.figures.experiments import EXPERIMENTS, crossover, fig2, mislabeled, universality
-from mfnet.setup.validation import validate
+from mfnet.setup.errors import validate
 from mfnet.theory import MeanField, Onset
 from support.finished_runs import composed, jobs, model, moved_nodes, write
 

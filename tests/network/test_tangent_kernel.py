@@ -14,7 +14,7 @@ from mfnet.compute.seeding import generator
 from mfnet.flow import Averaged
 from mfnet.network import MeanFieldNetwork
 from mfnet.network.activations import ACTIVATIONS
-from mfnet.network.losses import margin_loss
+from mfnet.network.losses import loss_of
 from mfnet.network.tangent_kernel import kernel_motion, tangent_kernel
 from mfnet.theory.tangent_kernel import ActualKernel, LimitKernel
 from mfnet.training import KernelLog, MeanFieldModule
@@ -83,6 +83,6 @@ def test_what_it_cannot_do_is_said():
     with pytest.raises(ValueError, match="n=0"):
         KernelLog(n=0)
     network = MeanFieldNetwork(4, 3, generator=generator(0, "network"), processes=Processes("nodes", 0, 2))
-    module = MeanFieldModule(network, margin_loss("hinge"), alpha=1.0, flow=Averaged)
+    module = MeanFieldModule(network, loss_of("hinge"), alpha=1.0, flow=Averaged)
     with pytest.raises(ValueError, match="all nodes on one process"):
         KernelLog().setup(lightning.Trainer(accelerator="cpu", logger=False), module, "fit")

@@ -14,6 +14,7 @@ from mfnet.compute.seeding import generator
 from mfnet.data import label, sample_inputs
 from mfnet.flow import Batch, Objective
 from mfnet.network import MeanFieldNetwork, Replicas
+from mfnet.network.activations import Activation, Function
 from mfnet.network.losses import MarginLoss
 
 #: Largest relative difference that rounding explains in sums of up to 10⁵ terms, about 100 and 5000 units in the last
@@ -35,7 +36,7 @@ def make_problem(
     N: int = 200,
     d: int = 10,
     *,
-    activation: str = "relu",
+    activation: str | Activation | Function = "relu",
     dtype: torch.dtype = torch.float64,
     seed: int = 0,
     moved: bool = False,
