@@ -13,7 +13,7 @@ from mfnet.setup.compose import NAME, Source
 from mfnet.setup.errors import SettingError
 
 #: Options that show something and start no run.
-_SHOW = ("help", "hydra_help", "version", "cfg", "info", "shell_completion")
+_SHOW = ("help", "hydra_help", "cfg", "info", "shell_completion")
 
 
 @dataclass(frozen=True)

@@ -57,9 +57,7 @@ def start(jobs: Sequence[Job], arguments: Arguments, typed: Sequence[str]) -> in
 def _by_sweeper(arguments: Arguments, config: DictConfig) -> int:
     """A sweep whose runs are chosen as it goes: the settings that stay are checked, and each run when it starts."""
     if config.get("objective") is None:
-        raise InvalidSettingError(
-            "objective", "null", "the sweeper needs a number, as in objective=test_error"
-        )
+        raise InvalidSettingError("objective", "null", "the sweeper needs a number, as in objective=test_error")
     resolved(task(config), {}, {})
     root = Path(config.hydra.sweep.dir)
     status = launch(arguments, run.in_sweep)

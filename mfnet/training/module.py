@@ -156,7 +156,7 @@ class MeanFieldModule(lightning.LightningModule):
         self._last = {name: np.where(finite, values, last.get(name, values)) for name, values in new.items()}
         margins = self.network.processes.gather_rows(flow.margins(), dim=1)
         times = np.array([p.t for p in flow.progress])
-        h = self.loss.h
+        h = float(torch.as_tensor(self.loss.h).flatten()[0])
         self.observation = Observation(k, t, self._last, self.network, nodes, margins, self._data.tasks, times, h)
         return True
 

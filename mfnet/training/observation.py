@@ -64,7 +64,7 @@ class Observation:
         train_margins: Margins m = αyF of the training sets.
         tasks: The task of each replica: its examples, in float64, and its reference direction.
         times: Time that each replica has reached; that of the observation, or its end.
-        h: Margin below which an example is unsatisfied.
+        h: Margin below which an example of the first replica is unsatisfied.
     """
 
     k: int
