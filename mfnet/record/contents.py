@@ -29,7 +29,7 @@ class Contents:
     @property
     def rows(self) -> list[dict[str, float]]:
         """The observations, one by one."""
-        columns = [values.tolist() for values in self.history.values()]
+        columns = [(values.astype(int) if name == "k" else values).tolist() for name, values in self.history.items()]
         return [dict(zip(self.history, row, strict=True)) for row in zip(*columns, strict=True)]
 
     @property
