@@ -17,9 +17,10 @@ ROOT = Path(mfnet.__file__).parent
 ROOMS = [
     ("theory",),
     ("record",),
-    ("setup", "compute"),
-    ("collection", "network"),
-    ("flow", "data"),
+    ("compute",),
+    ("network",),
+    ("setup",),
+    ("collection", "flow", "data"),
     ("figures",),
     ("training",),
     ("claims",),
@@ -29,7 +30,7 @@ ROOMS = [
 RANK = {room: rank for rank, rooms in enumerate(ROOMS) for room in rooms}
 
 #: Packages that only some rooms may import.
-ONLY_IN = {"hydra": {"cli"}, "omegaconf": {"cli"}, "matplotlib": {"figures", "training"}}
+ONLY_IN = {"hydra": {"cli", "setup"}, "omegaconf": {"cli", "setup"}, "matplotlib": {"figures", "training"}}
 TORCH_FREE = {"theory", "record", "setup", "collection", "figures"}
 
 

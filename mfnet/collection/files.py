@@ -15,6 +15,7 @@ import yaml
 from jaxtyping import Float
 
 from mfnet.record.directory import RunDirectory
+from mfnet.record.series import SERIES
 from mfnet.record.stop_reason import StopReason
 
 NETWORK = "_network"
@@ -102,7 +103,7 @@ def read_history(directory: RunDirectory) -> dict[str, Float[np.ndarray, " K"]]:
     if not (np.isfinite(history["t"]).all() and history["t"][0] >= 0.0 and (np.diff(history["t"]) > 0.0).all()):
         raise DamagedRunError(f"{name}: t does not increase from one observation to the next")
     for column, numbers in history.items():
-        if column.endswith(NETWORK) and not np.isfinite(numbers).all():
+        if column.removesuffix(NETWORK) in SERIES and column.endswith(NETWORK) and not np.isfinite(numbers).all():
             raise DamagedRunError(f"{name}: {column} is not finite at k={np.flatnonzero(~np.isfinite(numbers))[0]}")
     return history
 

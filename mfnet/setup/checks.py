@@ -11,7 +11,7 @@ from typing import Any
 
 import psutil
 
-from mfnet.setup import settings
+from mfnet.setup.compose import Source, suggestion
 from mfnet.setup.errors import InvalidSettingError, SettingError
 from mfnet.setup.pieces import Builder
 from mfnet.setup.settings import CLOSED, SETTINGS, SYMBOLS_AND_GROUPS
@@ -67,29 +67,20 @@ def _check_names(config: Mapping[str, Any]) -> None:
     """Whether there are settings of these names."""
     for name in config:
         if name not in SYMBOLS_AND_GROUPS:
-            raise _unknown(name, config[name])
+            raise unknown(name, config[name])
     for group, known in CLOSED.items():
         for name in config[group]:
             if name not in known:
-                raise _unknown(f"{group}.{name}", config[group][name])
+                raise unknown(f"{group}.{name}", config[group][name])
     for name, value in config["trainer"].items():
         if name in REFUSED:
             raise InvalidSettingError(f"trainer.{name}", value, REFUSED[name])
-        if f"trainer.{name}" not in settings.BY_KEY and name not in _trainer_options():
-            raise _unknown(f"trainer.{name}", value)
 
 
-def _unknown(key: str, value: object) -> SettingError:
-    from mfnet.setup.compose import Source, suggestion
-
+def unknown(key: str, value: object) -> SettingError:
+    """That there is no such setting, and which may be meant."""
     with Source().opened():
         return SettingError(f"{key}={value}: there is no setting of this name{suggestion(key)}")
-
-
-def _trainer_options() -> set[str]:
-    import lightning
-
-    return set(inspect.signature(lightning.Trainer).parameters)
 
 
 def _check_values(config: Mapping[str, Any]) -> None:

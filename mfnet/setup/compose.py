@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException, MissingConfigException
+from hydra.initialize import get_gh_backup, restore_gh_from_backup
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -68,6 +70,16 @@ class Source:
         for option, path in (("--config-dir", self.config_dir), ("--config-path", self.config_path)):
             if path is not None and not Path(path).is_dir():
                 raise SettingError(f"{option} {path}: there is no such directory")
+        outside = get_gh_backup()  # of a program that uses Hydra itself
+        GlobalHydra.instance().clear()
+        try:
+            with self._initialized():
+                yield
+        finally:
+            restore_gh_from_backup(outside)
+
+    @contextmanager
+    def _initialized(self) -> Iterator[None]:
         if self.config_path is None:
             with hydra.initialize_config_module(MODULE, job_name="mfnet", version_base="1.3"):
                 yield

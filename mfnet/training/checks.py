@@ -6,6 +6,7 @@ import inspect
 import os
 from typing import Any
 
+import lightning
 import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import EarlyStopping
@@ -14,9 +15,10 @@ from lightning.pytorch.loggers import Logger
 from mfnet.compute.rank import rank
 from mfnet.data import ObservedData
 from mfnet.flow import Flow
-from mfnet.setup.checks import check_memory, check_targets
+from mfnet.setup.checks import check_memory, check_targets, unknown
 from mfnet.setup.errors import InvalidSettingError
 from mfnet.setup.pieces import Builder, name_of
+from mfnet.setup.settings import BY_KEY
 from mfnet.setup.setup import Setup
 from mfnet.theory import Theory
 from mfnet.training.build import Pieces, activation, loss
@@ -49,6 +51,7 @@ def check_pieces(pieces: Pieces) -> None:
     _check_flow(setup, builder)
     _check_callbacks(setup, builder)
     _check_loggers(setup, builder)
+    _check_trainer(setup)
     check_theories(pieces)
     if rank() == 0:
         check_memory(setup.config)
@@ -117,6 +120,14 @@ def _check_loggers(setup: Setup, builder: Builder) -> None:
         kind = target if inspect.isclass(target) else type(target)
         if not issubclass(kind, Logger | TensorBoard):
             raise InvalidSettingError(f"{key}._target_", name_of(target), "must be a logger of Lightning's")
+
+
+def _check_trainer(setup: Setup) -> None:
+    """Whether options that are not mfnet's are Lightning's."""
+    options = inspect.signature(lightning.Trainer).parameters
+    for name, value in setup.trainer.items():
+        if f"trainer.{name}" not in BY_KEY and name not in options:
+            raise unknown(f"trainer.{name}", value)
 
 
 def check_theories(pieces: Pieces) -> None:

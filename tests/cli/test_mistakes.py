@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-import mfnet.cli.main
+import mfnet.cli.train
 from support.command import call
 
 SETTINGS = [
@@ -88,7 +88,7 @@ REAL_DATA = [
 
 REPLICAS = [
     (["replicas=0"], "replicas=0"),
-    (["replicas=2", "flow=sgd"], "has one state for all networks"),
+    (["replicas=2", "flow=sgd"], "has one state for all nodes"),
     (["replicas=2", "overlay=[laziness]"], "speaks of one run"),
     (["replicas=2", "theory=kernel_closure"], "speaks of one run"),
     (["replicas=2", "overlay=[realised_width]"], "speaks of one run"),
@@ -146,7 +146,7 @@ def test_an_interruption_before_a_run_has_begun_costs_one_line(command, monkeypa
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(mfnet.cli.main, "launch", interrupt)
+    monkeypatch.setattr(mfnet.cli.train, "in_its_directory", interrupt)
     ended = command("train")
     assert (ended.status, ended.err) == (130, "mfnet: interrupted\n")
 

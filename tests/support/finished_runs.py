@@ -53,9 +53,9 @@ def write(path, config, t, columns, nodes=None, examples=None):
     ended = {"stop_reason": "t_max", "t_end": float(t[-1]), "n_unsatisfied": 0, "wall_seconds": 1.0, "steps": 1}
     directory.write_summary({"config": config, **ended, "drive_evaluations": 1.0, **last})
     if nodes is not None:
-        directory.write_arrays(directory.nodes, nodes)
+        directory.write_arrays("nodes", nodes)
     if examples is not None:
-        directory.write_arrays(directory.examples, examples)
+        directory.write_arrays("examples", examples)
 
 
 def moved_nodes(config, t, n):
