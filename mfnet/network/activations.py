@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -42,6 +43,15 @@ class Activation:
     value_: Function | None = None
     derivative_: Function | None = None
     theory: object | None = None
+
+    def linear_part(self, std: float) -> float:
+        """c = E σ′(z) for normal z of this standard deviation: the slope of the linear part of σ.
+
+        Where the odd part of σ is linear this is its slope, whatever ``std``.
+        """
+        nodes, weights = np.polynomial.hermite_e.hermegauss(64)
+        slopes = self.derivative(torch.from_numpy(std * nodes)).double().numpy()
+        return float(weights @ slopes / weights.sum())
 
     @property
     def homogeneous(self) -> bool:

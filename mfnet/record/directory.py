@@ -30,6 +30,13 @@ class RunState(StrEnum):
     NEW = "new"
 
 
+def state_after(reason: StopReason) -> RunState:
+    """How far a run is that ended so."""
+    if reason is StopReason.ERROR:
+        return RunState.FAILED
+    return RunState.CUT_OFF if reason.resumable else RunState.COMPLETE
+
+
 class RunInUseError(Exception):
     """Another process is at work on the run."""
 
@@ -95,10 +102,10 @@ class RunDirectory:
             reason = StopReason.read(self.read_summary()["stop_reason"])
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             reason = None
-        if self.failure.exists() or reason is StopReason.ERROR:
+        if self.failure.exists():
             return RunState.FAILED
-        if reason is not None and not reason.resumable:
-            return RunState.COMPLETE
+        if reason is not None and (state := state_after(reason)) is not RunState.CUT_OFF:
+            return state
         return RunState.CUT_OFF if self.checkpoint.exists() else RunState.NEW
 
     def write_history(self, rows: Sequence[Mapping[str, float]]) -> None:

@@ -10,7 +10,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mfnet.setup.errors import InvalidSettingError
+from mfnet.setup.errors import InvalidSettingError, SettingError
+
+#: Packages whose pieces a stored config may name.
+LIBRARIES = ("mfnet", "torch", "lightning", "sklearn")
 
 
 def resolve(key: str, name: Any) -> Any:
@@ -29,6 +32,29 @@ def resolve(key: str, name: Any) -> Any:
         raise InvalidSettingError(key, name, f"cannot be imported: {told(error)}") from None
 
 
+def check_imported(config: Any, key: str = "") -> None:
+    """Checks that all that a stored config names is of mfnet and its libraries, or has been imported already.
+
+    A file of someone else's could name anything.
+
+    Raises:
+        SettingError: If it is not.
+    """
+    if isinstance(config, list):
+        for i, entry in enumerate(config):
+            check_imported(entry, f"{key}.{i}")
+    if not isinstance(config, Mapping):
+        return
+    for name, value in config.items():
+        at = f"{key}.{name}".lstrip(".")
+        named = name == "_target_" or at in ("network.activation", "loss.name")
+        if named and isinstance(value, str) and "." in value:
+            module = value.rpartition(".")[0]
+            if module.partition(".")[0] not in LIBRARIES and module not in sys.modules:
+                raise SettingError(f"{at}={value}: is not mfnet's; import {module} first, if you trust it")
+        check_imported(value, at)
+
+
 def told(error: BaseException) -> str:
     """What an exception says, in one line."""
     return " ".join(str(error).split()) or type(error).__name__
@@ -37,6 +63,9 @@ def told(error: BaseException) -> str:
 def name_of(piece: Any) -> str:
     """The dotted name by which an object would be imported; of an instance, that of its class."""
     named = piece if hasattr(piece, "__qualname__") else type(piece)
+    package = str(named.__module__).partition(".")[0]
+    if getattr(sys.modules.get(package), named.__name__, None) is named:
+        return f"{package}.{named.__name__}"  # as torch.tanh, whose own module is not where it is found
     return f"{named.__module__}.{named.__qualname__}"
 
 

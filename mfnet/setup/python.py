@@ -8,13 +8,14 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from mfnet.setup.compose import Source, compose, suggestion, task
 from mfnet.setup.errors import InvalidSettingError, SettingError
 from mfnet.setup.pieces import makes, name_of
 from mfnet.setup.resolution import resolved
-from mfnet.setup.settings import SYMBOLS_AND_GROUPS
+from mfnet.setup.settings import BY_KEY, SYMBOLS_AND_GROUPS
 from mfnet.setup.setup import Setup
 
 #: Groups that hold any number of pieces, each by its name.
@@ -137,3 +138,15 @@ def _snake(piece: Any) -> str:
     """``MyTheory`` as ``my_theory``."""
     name = getattr(piece, "__name__", type(piece).__name__)
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+
+
+def varies(name: str, value: Any) -> bool:
+    """Whether a setting of a sweep has several values, rather than one that is a list."""
+    key = name.replace("__", ".")
+    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Sequence | range | np.ndarray):
+        return False
+    if key in MANY:
+        return any(isinstance(entry, list | tuple) for entry in value)
+    setting = BY_KEY.get(key)
+    takes_lists = setting is not None and setting.allowed and setting.allows(list(value))
+    return not takes_lists

@@ -47,7 +47,10 @@ def check_pieces(pieces: Pieces) -> None:
     builder = Builder(setup.config, setup.objects)
     check_targets(builder, tuple(setup.config))
     loss(setup)
-    _check_kind(builder, "data", ObservedData)
+    data = _check_kind(builder, "data", ObservedData)
+    if not data.law_known and setup.mean_field.get("inputs") != "empirical":
+        allowed = f"{name_of(data)} has a law that the theory does not know; use mean_field.inputs=empirical"
+        raise InvalidSettingError("mean_field.inputs", setup.mean_field.get("inputs"), allowed)
     _check_flow(setup, builder)
     _check_callbacks(setup, builder)
     _check_loggers(setup, builder)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,24 +22,34 @@ if TYPE_CHECKING:
 class Run:
     """What a run has left: its history, its nodes, its network, and the theories that were laid over it.
 
-    Attributes:
+    Args:
         setup: What was run.
-        network: The network as it is at the end, or the replicas.
-        theories: The theories, by name, each of the actual draw where it speaks of one; the first is ``theory``.
+        contents: History, arrays and summary, as the figures take them.
+        network: Gives the network as it is at the end, or the replicas.
+        theories: Gives the theories by name, each of the actual draw where it speaks of one.
         directory: Where its files are, if it has left any.
-        contents: History, arrays and summary as the figures take them.
     """
 
     def __init__(
         self,
         setup: Setup,
         contents: Contents,
-        network: MeanFieldNetwork | Replicas,
-        theories: Mapping[str, Theory],
+        network: Callable[[], MeanFieldNetwork | Replicas],
+        theories: Callable[[], Mapping[str, Theory]],
         directory: Path | None = None,
     ):
-        self.setup, self.contents, self.network = setup, contents, network
-        self.theories, self.directory = dict(theories), directory
+        self.setup, self.contents, self.directory = setup, contents, directory
+        self._network, self._theories = network, theories
+
+    @cached_property
+    def network(self) -> MeanFieldNetwork | Replicas:
+        """The network as it is at the end, or the replicas: ``a`` (M,), ``w`` (M, d), ``output(x)``."""
+        return self._network()
+
+    @cached_property
+    def theories(self) -> Mapping[str, Theory]:
+        """The theories that were laid over it, by name; the first is ``theory``."""
+        return self._theories()
 
     @cached_property
     def history(self) -> pd.DataFrame:

@@ -142,9 +142,10 @@ class Training:
         except SystemExit:  # Lightning's answer to Ctrl-C
             raise KeyboardInterrupt from None
         theories = {prediction.name: prediction.theory for prediction in predictions}
+        network = pieces.networks
         where = self.directory.path if self.directory is not None else None
         contents = recorder.contents or Contents({}, {}, {})  # on processes that do not look
-        return Run(setup, contents, module.network, theories, where)
+        return Run(setup, contents, lambda: network, lambda: theories, where)
 
     def _trusted(self) -> Sequence[Any]:
         return self.pieces.theories.trusted(self.times)
