@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from jaxtyping import Float
 from mfnet.data.datamodule import ObservedData
 from mfnet.data.task import Task
 from mfnet.setup.errors import SettingError
+from mfnet.setup.pieces import name_of
 
 
 class OwnData(ObservedData):
@@ -48,8 +50,7 @@ class OwnData(ObservedData):
 
     @property
     def origin(self) -> str:
-        name = getattr(self.function, "__qualname__", type(self.function).__qualname__)
-        return f"data {getattr(self.function, '__module__', type(self.function).__module__)}.{name}"
+        return f"data {name_of(self.function.func if isinstance(self.function, partial) else self.function)}"
 
     def draw(self) -> Any:
         return self.function(**self._arguments())

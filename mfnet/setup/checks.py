@@ -60,6 +60,7 @@ def check(config: Mapping[str, Any]) -> None:
     """
     _check_names(config)
     _check_values(config)
+    _check_named(config)
     _check_together(config)
 
 
@@ -89,6 +90,14 @@ def _check_values(config: Mapping[str, Any]) -> None:
         found, value, ours = _lookup(config, setting.key)
         if found and ours and not setting.allows(value):
             raise InvalidSettingError(setting.key, value, setting.allowed)
+
+
+def _check_named(config: Mapping[str, Any]) -> None:
+    """Whether the pieces of groups that hold any number of them name their class."""
+    for group in ("overlay", "callbacks", "logger"):
+        for name, entry in config[group].items():
+            if not isinstance(entry, Mapping) or "_target_" not in entry:
+                raise InvalidSettingError(f"{group}.{name}", entry, "must name a class, or a function, by its _target_")
 
 
 def _lookup(config: Mapping[str, Any], key: str) -> tuple[bool, Any, bool]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -71,8 +72,14 @@ def _sort(key: str, value: Any, choices: dict[str, Any], values: dict[str, Any],
             choices[key] = "none" if value is None else value
         elif isinstance(value, Mapping):
             _sort_mapping(key, value, choices, values, objects)
+        elif key == "data" and inspect.isroutine(_made_by(value)):
+            choices[key] = "own"
+            _take("data.draw", value, values, objects)
+            values["data.draw"]["_partial_"] = True
         else:
             _take(OWN.get(key, key), value, values, objects)
+            if key == "data" and makes(value) and "seed" in inspect.signature(value).parameters:
+                values[key].setdefault("seed", "${seed}")
     elif isinstance(value, Mapping):
         _sort_mapping(key, value, choices, values, objects)
     else:
@@ -118,7 +125,7 @@ def _take(key: str, value: Any, values: dict[str, Any], objects: dict[str, Any])
     if value is None or isinstance(value, bool | int | float | str | list):
         values[key] = value
         return
-    made_by = value.func if isinstance(value, functools.partial) else value
+    made_by = _made_by(value)
     if key in OWN.values():
         values[key], objects[key] = name_of(value), value
         return
@@ -132,6 +139,11 @@ def _take(key: str, value: Any, values: dict[str, Any], objects: dict[str, Any])
             description[name] = dict(inner)
         else:
             _take(f"{key}.{name}", inner, values, objects)
+
+
+def _made_by(value: Any) -> Any:
+    """The class or function of a piece, without arguments that are bound to it."""
+    return value.func if isinstance(value, functools.partial) else value
 
 
 def _snake(piece: Any) -> str:

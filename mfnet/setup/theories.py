@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from mfnet.record.schedule import round_to_digit
 from mfnet.setup.errors import InvalidSettingError
-from mfnet.setup.pieces import Builder, resolve
+from mfnet.setup.pieces import Builder, name_of, resolve
 from mfnet.setup.setup import Setup
 from mfnet.theory import Activation, Draw, MeanField, Theory, Trust, trust
 from mfnet.theory.activations import ACTIVATIONS
@@ -114,8 +114,16 @@ class Theories:
         return None in self._records.values()
 
     def named(self, name: str) -> Theory:
-        """The theory of that name, before it is given a draw."""
-        theory: Theory = self._build(name if name == "theory" else f"overlay.{name}")
+        """The theory of that name, before it is given a draw.
+
+        Raises:
+            InvalidSettingError: If it is none, or refuses its settings.
+        """
+        key = name if name == "theory" else f"overlay.{name}"
+        theory = self._build(key)
+        if not isinstance(theory, Theory):
+            wanted = "must be a class derived from mfnet.theory's Theory"
+            raise InvalidSettingError(f"{key}._target_", name_of(theory), wanted)
         return theory
 
     def trusted(self, times: Float[np.ndarray, " K"]) -> list[Trust]:

@@ -20,7 +20,6 @@ from mfnet.setup.errors import InvalidSettingError
 from mfnet.setup.pieces import Builder, name_of
 from mfnet.setup.settings import BY_KEY
 from mfnet.setup.setup import Setup
-from mfnet.theory import Theory
 from mfnet.training.build import Pieces, activation, loss
 from mfnet.training.callbacks.observer import Observer
 from mfnet.training.sinks import TensorBoard
@@ -45,13 +44,14 @@ def check_pieces(pieces: Pieces) -> None:
     """
     setup = pieces.setup
     builder = Builder(setup.config, setup.objects)
-    check_targets(builder, tuple(setup.config))
-    loss(setup)
     data = _check_kind(builder, "data", ObservedData)
     if not data.law_known and setup.mean_field.get("inputs") != "empirical":
         allowed = f"{name_of(data)} has a law that the theory does not know; use mean_field.inputs=empirical"
         raise InvalidSettingError("mean_field.inputs", setup.mean_field.get("inputs"), allowed)
-    _check_flow(setup, builder)
+    flow = _check_kind(builder, "flow", Flow)
+    check_targets(builder, tuple(setup.config))
+    loss(setup)
+    _check_flow(setup, flow)
     _check_callbacks(setup, builder)
     _check_loggers(setup, builder)
     _check_trainer(setup)
@@ -74,9 +74,8 @@ def _check_kind(builder: Builder, key: str, kind: type) -> Any:
     return target
 
 
-def _check_flow(setup: Setup, builder: Builder) -> None:
+def _check_flow(setup: Setup, flow: type[Flow[Any]]) -> None:
     """Whether the flow can follow these networks."""
-    flow = _check_kind(builder, "flow", Flow)
     chosen = activation(setup)
     if flow.only_homogeneous and not chosen.homogeneous:
         raise InvalidSettingError(
@@ -143,9 +142,6 @@ def check_theories(pieces: Pieces) -> None:
     for name in theories.names:
         key = name if name == "theory" else f"overlay.{name}"
         theory = theories.named(name)
-        if not isinstance(theory, Theory):
-            wanted = "must be a class derived from mfnet.theory's Theory"
-            raise InvalidSettingError(f"{key}._target_", name_of(theory), wanted)
         if refused and theory.needs_draw:
             raise InvalidSettingError(f"{key}._target_", name_of(theory), refused)
 

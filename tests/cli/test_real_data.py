@@ -112,7 +112,7 @@ def test_linear_classifiers_reach_the_best_error_on_a_mixture(command, tmp_path)
 @pytest.mark.slow
 def test_a_linear_network_is_followed_to_the_end(command, tmp_path):
     """For a linear activation the linear closure with actual nodes is exact: R² are 1, the motion outside agrees."""
-    overlay = ["overlay=[node_agreement,linear_closure]", "callbacks.linear_closure.theory.start=actual"]
+    overlay = ["overlay=[node_agreement,linear_closure]", "overlay.linear_closure.start=actual"]
     settings = [
         "data=breast_cancer",
         "M=50",

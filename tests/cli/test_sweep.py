@@ -85,8 +85,7 @@ class Fails(Theory):
 def test_a_run_that_fails_is_named_and_does_not_stop_the_others(launcher, start, tmp_path):
     """Typed again it tries what has failed, by whatever launcher; and no run sees what another has set."""
     (tmp_path / "mine.py").write_text(FAILS)
-    theory = "theory: {_target_: mine.Fails, seed: '${seed}'}"
-    overlay = "+callbacks.mine={_target_: mfnet.training.TheoryOverlay, name: mine, " + theory + "}"
+    overlay = "+overlay.mine={_target_: mine.Fails, seed: '${seed}'}"
     settings = ["-m", "seed=0,1", "alpha=1e3,1", "hydra.sweep.dir=s"]
     settings += ["M=10", *SMALL, *NO_EVENTS, "schedule.t_max=5", overlay]
     environment = {"PYTHONPATH": str(tmp_path), "FAILING": "1"}
