@@ -10,9 +10,6 @@ from mfnet.figures import style
 from mfnet.record.contents import Contents
 from mfnet.record.series import MEAN_FORCE, SERIES, SLIDING
 
-#: Lines of theories, in their order.
-DASHES = ("-", "--", ":", "-.")
-
 #: What other figures show, or nobody looks at.
 _SHOWN = (*SERIES, MEAN_FORCE, SLIDING, "outside", "outside_principal")
 
@@ -41,8 +38,9 @@ def draw(run: Contents) -> Figure:
             style.spread(axes, history, name, style.NETWORK, r"network $\pm$ std (replicas)")
             for i, theory in enumerate(run.theories):
                 if (values := history.get(f"{name}_{theory}")) is not None:
-                    line = DASHES[i % len(DASHES)]
+                    line = "-" if i == 0 else style.DASHES[(i - 1) % len(style.DASHES)]
                     axes.plot(history["t"], values, line, color=style.THEORY, label=theory.replace("_", " "))
+                    style.band(axes, history, f"{name}_{theory}", style.THEORY)
             axes.set_ylabel(name.replace("_", " "))
             style.log_time(axes, history["t"][1], history["t"][-1])
             axes.legend()

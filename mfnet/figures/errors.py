@@ -12,9 +12,6 @@ from mfnet.figures import style
 from mfnet.record.contents import Contents
 from mfnet.record.series import TEST_ERROR, TRAIN_ERROR, UNSATISFIED
 
-#: Lines of further theories.
-DASHES: tuple[Any, ...] = ("--", ":", "-.", (0, (8, 2, 1, 2, 1, 2)))
-
 
 def draw(run: Contents) -> Figure:
     """Draws the saved history; zeros, which a logarithm cannot show, are left out."""
@@ -23,7 +20,7 @@ def draw(run: Contents) -> Figure:
     named = [name for name in run.theories if any(f"{series.name}_{name}" in history for series, _ in drawn)]
     others = [name for name in named if name != "theory"]
     lines = {"theory": "-"} if "theory" in named else {}
-    lines |= dict(zip(others, itertools.cycle(DASHES), strict=False))
+    lines |= dict(zip(others, itertools.cycle(style.DASHES), strict=False))
     looks: dict[str, dict[str, Any]] = {"network": {"marker": "o", "linestyle": "none", "markerfacecolor": "none"}}
     looks |= {side: {"linestyle": line} for side, line in lines.items()}
     with style.drawing(7.0, 5.0) as figure:

@@ -25,6 +25,9 @@ GUIDE = "#666666"
 #: Colours of a number, from small to large; all are seen on white.
 SHADES = LinearSegmentedColormap.from_list("shades", colormaps["viridis"](np.linspace(0.0, 0.9, 256)))
 
+#: Lines of theories beside the first.
+DASHES: tuple[Any, ...] = ("--", ":", "-.", (0, (8, 2, 1, 2, 1, 2)))
+
 RC: Any = {
     "font.size": 13.0,
     "axes.labelsize": 15.0,
@@ -77,6 +80,13 @@ def spread(axes: Axes, history: Mapping[str, np.ndarray], series: str, colour: s
     if std is not None:
         mean = history[f"{series}_network"]
         axes.fill_between(history["t"], mean - std, mean + std, color=colour, alpha=0.25, linewidth=0, label=label)
+
+
+def band(axes: Axes, history: Mapping[str, np.ndarray], curve: str, colour: str, label: str | None = None) -> None:
+    """The band of a theory's curve, if it has one."""
+    lower, upper = history.get(f"{curve}_lo"), history.get(f"{curve}_hi")
+    if lower is not None and upper is not None:
+        axes.fill_between(history["t"], lower, upper, color=colour, alpha=0.2, linewidth=0, label=label)
 
 
 def log_time(axes: Axes, t_first: float, t_last: float) -> None:
