@@ -8,13 +8,14 @@ from mfnet.data.examples import Examples
 from mfnet.data.mixture import GaussianMixture
 from mfnet.data.own import OwnData
 from mfnet.data.replicated import ReplicatedData
-from mfnet.data.spherical import SphericalData, flip_labels, label, sample_inputs
+from mfnet.data.spherical import OnlineSphericalData, SphericalData, flip_labels, label, sample_inputs
 from mfnet.data.task import Task, task_of
 
 __all__ = [
     "Examples",
     "GaussianMixture",
     "ObservedData",
+    "OnlineSphericalData",
     "OwnData",
     "ReplicatedData",
     "ScheduleLoader",

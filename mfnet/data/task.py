@@ -43,7 +43,7 @@ def task_of(given: Any, origin: str) -> Task:
         raise SettingError(
             f"{origin} gives {_what(given)}, and must give (x, y), (x_test, y_test) and, if there is one, a direction"
         )
-    train, test = (_examples(part, name, origin) for part, name in zip(given[:2], ("training", "test"), strict=True))
+    train, test = (examples_of(part, name, origin) for part, name in zip(given[:2], ("training", "test"), strict=True))
     d = train.x.shape[1]
     if test.x.shape[1] != d:
         raise SettingError(
@@ -66,8 +66,17 @@ def task_of(given: Any, origin: str) -> Task:
     return Task(train, test, direction)
 
 
-def _examples(given: Any, name: str, origin: str) -> Examples:
-    """A training or a test set."""
+def examples_of(given: Any, name: str, origin: str) -> Examples:
+    """A training or a test set: float64 tensors on the CPU.
+
+    Args:
+        given: A pair ``(x, y)`` of tensors or arrays.
+        name: What kind of examples they are, for messages.
+        origin: What has drawn them, likewise.
+
+    Raises:
+        SettingError: For anything else.
+    """
     if not isinstance(given, tuple | list) or len(given) != 2:
         raise SettingError(f"{origin}: the {name} set is {_what(given)}, and must be a pair (x, y)")
     x, y = (_float64(each, f"{name} {what}", origin) for each, what in zip(given, ("inputs", "labels"), strict=True))

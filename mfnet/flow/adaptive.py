@@ -75,13 +75,13 @@ class AdaptiveFlow(Flow[S]):
         ValueError: If the examples change from step to step.
     """
 
+    only_fixed = "adaptive steps need a fixed training set: with new examples each step has no error"
+
     #: Names of the keyword arguments that are passed on, for those who check settings.
     KEYWORDS = tuple(field.name for field in fields(Tolerance))
 
     def __init__(self, objective: Objective, **tolerance: Any):
         super().__init__(objective)
-        if not objective.fixed:
-            raise ValueError("adaptive steps need a fixed training set: with new examples each step has no error")
         self.tolerance = Tolerance(**tolerance)
 
     def _first(self, evaluator: Evaluator, state: S, work: float) -> S:

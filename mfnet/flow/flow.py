@@ -73,6 +73,8 @@ class Flow(torch.optim.Optimizer, Generic[S]):
     only_one_network: ClassVar[str | None] = None
     #: Why there can be only one process; None where a run can be divided among several.
     only_one_process: ClassVar[str | None] = None
+    #: Why every step must see the same training set; None where it may see new examples.
+    only_fixed: ClassVar[str | None] = None
 
     def __init__(self, objective: Objective):
         networks = objective.networks
@@ -82,6 +84,8 @@ class Flow(torch.optim.Optimizer, Generic[S]):
             raise ValueError(self.only_one_network)
         if self.only_one_process and networks.processes.size > 1:
             raise ValueError(self.only_one_process)
+        if self.only_fixed and not objective.fixed:
+            raise ValueError(self.only_fixed)
         super().__init__(networks.parameters(), {})
         self.objective, self.rules = objective, StoppingRules()
         self._states: list[S] | None = None

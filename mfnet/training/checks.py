@@ -25,6 +25,8 @@ from mfnet.training.callbacks.observer import Observer
 from mfnet.training.sinks import TensorBoard
 
 _ONE_RUN = "speaks of one run; use replicas=1, or leave it out"
+_ONLINE_ALONE = "data that are new at each step go with one network; use replicas=1 and a sweep over seed"
+_ONLINE = "speaks of a fixed training set, and these data are new at each step; leave it out"
 _NODES_TOGETHER = "needs all nodes in one process; use trainer.divide=rows, or leave it out"
 
 
@@ -51,11 +53,11 @@ def check_pieces(pieces: Pieces) -> None:
     flow = _check_kind(builder, "flow", Flow)
     check_targets(builder, tuple(setup.config))
     loss(setup)
-    _check_flow(setup, flow)
+    _check_flow(setup, flow, online=data.online)
     _check_callbacks(setup, builder)
     _check_loggers(setup, builder)
     _check_trainer(setup)
-    check_theories(pieces)
+    check_theories(pieces, online=data.online)
     if rank() == 0:
         check_memory(setup.config)
 
@@ -74,8 +76,8 @@ def _check_kind(builder: Builder, key: str, kind: type) -> Any:
     return target
 
 
-def _check_flow(setup: Setup, flow: type[Flow[Any]]) -> None:
-    """Whether the flow can follow these networks."""
+def _check_flow(setup: Setup, flow: type[Flow[Any]], *, online: bool) -> None:
+    """Whether the flow can follow these networks, on these data."""
     chosen = activation(setup)
     if flow.only_homogeneous and not chosen.homogeneous:
         raise InvalidSettingError(
@@ -86,6 +88,11 @@ def _check_flow(setup: Setup, flow: type[Flow[Any]]) -> None:
     if flow.only_one_process and n_processes(setup) > 1:
         use = "use flow=rotation or flow=euler"
         raise InvalidSettingError("trainer.devices", setup.trainer["devices"], f"{flow.only_one_process}; {use}")
+    if online and flow.only_fixed:
+        use = "use flow=rotation, flow=euler or flow=sgd"
+        raise InvalidSettingError("flow._target_", name_of(flow), f"{flow.only_fixed}; {use}")
+    if online and setup.replicas > 1:
+        raise InvalidSettingError("replicas", setup.replicas, _ONLINE_ALONE)
 
 
 def _check_callbacks(setup: Setup, builder: Builder) -> None:
@@ -132,13 +139,17 @@ def _check_trainer(setup: Setup) -> None:
             raise unknown(f"trainer.{name}", value)
 
 
-def check_theories(pieces: Pieces) -> None:
+def check_theories(pieces: Pieces, *, online: bool) -> None:
     """Checks that every theory that is laid over the run can be made of its settings, and go with it.
+
+    Args:
+        pieces: Of the run.
+        online: Whether its data are new at each step.
 
     Raises:
         InvalidSettingError: For the first that cannot.
     """
-    theories, refused = pieces.theories, _refused(pieces.setup)
+    theories, refused = pieces.theories, _ONLINE if online else _refused(pieces.setup)
     for name in theories.names:
         key = name if name == "theory" else f"overlay.{name}"
         theory = theories.named(name)

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import lightning
 import numpy as np
 import pytest
 import torch
 
-from mfnet.compute.seeding import generator
+import mfnet
 from mfnet.data import Examples, GaussianMixture, ObservedData, OwnData, ReplicatedData, SphericalData, Task
 from mfnet.data.mapped import in_file, is_mapped
-from mfnet.flow import Averaged
-from mfnet.network import MeanFieldNetwork, loss_of
 from mfnet.setup.errors import SettingError
-from mfnet.training import MeanFieldModule
 
 NO_TIMES = np.zeros(1)
-TIMES = np.array([0.0, 1.0])
 
 
 class Given(ObservedData):
@@ -172,14 +167,23 @@ def test_data_say_whether_the_theory_knows_their_law():
     assert not ReplicatedData([spherical, Given(arrays())]).law_known
 
 
-@pytest.mark.parametrize(("data", "d"), [(Given(arrays(), TIMES), 4), (SphericalData(30, 10, 6, 0, TIMES), 6)])
-def test_a_network_of_another_dimension_is_refused_before_training(data, d):
-    network = MeanFieldNetwork(5, 9, generator=generator(0, "network"))
-    module = MeanFieldModule(network, loss_of("hinge"), alpha=1.0, flow=Averaged)
-    quiet = {"logger": False, "enable_progress_bar": False, "enable_checkpointing": False}
-    trainer = lightning.Trainer(accelerator="cpu", enable_model_summary=False, **quiet)
-    with pytest.raises(SettingError, match=f"inputs have d={d}, and the network takes d=9; use d={d}"):
-        trainer.fit(module, datamodule=data)
+class InFour(Given):
+    """Of four dimensions."""
+
+    def __init__(self, schedule):
+        super().__init__(arrays(), schedule)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"data": InFour}, "d=9: these data have d=4 as prepared; leave it out"),
+        ({"N": 30, "data.d": 6}, "inputs have d=6, and the network takes d=9; use d=6"),
+    ],
+)
+def test_a_network_of_another_dimension_is_refused_before_training(settings, said):
+    with pytest.raises(SettingError, match=said):
+        mfnet.train(M=5, d=9, theory=None, logger=[], trainer__accelerator="cpu", **settings)
 
 
 def seeded(seed):

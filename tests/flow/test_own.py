@@ -115,6 +115,7 @@ def test_classes_say_what_they_cannot_do():
     assert {kind for kind in FLOWS if kind.only_homogeneous} == {AdaptiveRotation, Rotation}
     assert {kind for kind in FLOWS if kind.only_one_network} == {Descent}
     assert {kind for kind in FLOWS if kind.only_one_process} == {Descent}
+    assert {kind for kind in FLOWS if kind.only_fixed} == {AdaptiveRotation, Averaged, Heun}
 
 
 @pytest.mark.parametrize("kind", [AdaptiveRotation, Rotation])

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import math
 
-import lightning
 import numpy as np
 import pytest
 import torch
 
-from mfnet.compute.processes import Processes
 from mfnet.compute.seeding import generator
-from mfnet.flow import Averaged
 from mfnet.network import MeanFieldNetwork
 from mfnet.network.activations import ACTIVATIONS
-from mfnet.network.losses import loss_of
 from mfnet.network.tangent_kernel import kernel_motion, tangent_kernel
 from mfnet.theory.tangent_kernel import ActualKernel, LimitKernel
-from mfnet.training import KernelLog, MeanFieldModule
+from mfnet.training import KernelLog
 from support.problems import ROUNDING, make_problem
 
 
@@ -79,10 +75,6 @@ def test_motion_of_a_kernel():
     assert kernel_motion(across, torch.eye(2, dtype=torch.float64)) == pytest.approx((math.sqrt(2.0), 0.0), abs=1e-12)
 
 
-def test_what_it_cannot_do_is_said():
+def test_a_log_of_no_examples_is_refused():
     with pytest.raises(ValueError, match="n=0"):
         KernelLog(n=0)
-    network = MeanFieldNetwork(4, 3, generator=generator(0, "network"), processes=Processes("nodes", 0, 2))
-    module = MeanFieldModule(network, loss_of("hinge"), alpha=1.0, flow=Averaged)
-    with pytest.raises(ValueError, match="all nodes on one process"):
-        KernelLog().setup(lightning.Trainer(accelerator="cpu", logger=False), module, "fit")

@@ -5,25 +5,21 @@ from __future__ import annotations
 import itertools
 import math
 
-import hydra
 import numpy as np
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import OmegaConf
 
 from mfnet.record.directory import RunDirectory
 from mfnet.record.series import GAMMA, TEST_ERROR, UNSATISFIED
+from mfnet.setup.compose import Source, compose, task
+from mfnet.setup.resolution import resolved
 from mfnet.theory import MeanField
 
 
 def composed(experiment, overrides=()):
-    """The settings of a job, with Hydra's own under ``hydra``, in plain containers."""
-    arguments = [f"experiment={experiment}", *overrides]
-    with hydra.initialize_config_module("mfnet.conf", version_base="1.3"):
-        config = hydra.compose("train", arguments, return_hydra_config=True)
-    task = OmegaConf.to_container(
-        OmegaConf.masked_copy(config, [key for key in config if key != "hydra"]), resolve=True
-    )
-    return task, dict(config.hydra.sweeper.params or {})
+    """The settings of a job, checked, in plain containers, and the parameters of the experiment's own sweep."""
+    with Source().opened():
+        config = compose([f"experiment={experiment}", *overrides])
+        return resolved(task(config), {}, {}).config, dict(config.hydra.sweeper.params or {})
 
 
 def jobs(experiment):

@@ -10,7 +10,7 @@ from tensorboard.plugins.hparams.backend_context import Context
 from torch.utils.tensorboard import SummaryWriter
 
 from mfnet.record.series import SERIES
-from mfnet.training import tags
+from mfnet.training.sinks import tags
 
 FLOWS = {
     "euler": {"_target_": "mfnet.flow.Euler", "dt": 0.5},
@@ -46,4 +46,4 @@ def test_what_differs_comes_first_with_the_final_metrics(tmp_path):
         "flow.dt",
         "flow.batch_size",
     }
-    assert {info.name.tag for info in experiment.metric_infos} == {f"final/{name}" for name in SERIES}
+    assert {info.name.tag for info in experiment.metric_infos} == {f"final/{name}" for name in (*SERIES, "sliding")}
