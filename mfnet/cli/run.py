@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -90,6 +91,8 @@ def in_sweep(config: DictConfig) -> float | None:
     end the sweep.
     """
     directory, objective = RunDirectory(HydraConfig.get().runtime.output_dir), config.get("objective")
+    while objective is not None and directory.in_use():  # by a trial that is the same
+        time.sleep(0.2)
     try:
         with directory.lock():
             if directory.state() is not RunState.COMPLETE:  # by another process since the sweep was started
@@ -123,6 +126,8 @@ def _reached(directory: RunDirectory, objective: str) -> float:
     Raises:
         SettingError: If the run has none of this name.
     """
+    if directory.state() is RunState.FAILED:
+        raise SettingError(f"{shown(directory.path)} has failed, and has no {objective}")
     summary = directory.read_summary() if directory.summary.exists() else {}
     value = summary.get(objective)
     if isinstance(value, bool) or not isinstance(value, int | float):
