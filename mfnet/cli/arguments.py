@@ -77,7 +77,7 @@ def show(asked: Arguments) -> None:
         if found.help:
             hydra.app_help(name, _parser(), found)
         elif found.hydra_help:
-            hydra.hydra_help(name, _parser(), found)
+            hydra.hydra_help(name, _parser(), argparse.Namespace(**{**vars(found), "overrides": []}))
         elif found.cfg:
             if found.package not in (None, "_global_") and OmegaConf.select(composed, found.package) is None:
                 raise SettingError(f"--package {found.package}: there is no such part")

@@ -26,7 +26,7 @@ from mfnet.cli.arguments import Arguments
 from mfnet.cli.going_on import checkpoint_of
 from mfnet.cli.jobs import Job, Sweep, check_directories, check_pieces, job_of, of_sweep
 from mfnet.record.directory import RunDirectory, RunState
-from mfnet.record.series import SERIES
+from mfnet.record.series import MEAN_FORCE, SERIES, SLIDING
 from mfnet.record.stop_reason import StopReason
 from mfnet.setup.checks import check_directory
 from mfnet.setup.errors import InvalidSettingError, SettingError
@@ -34,6 +34,9 @@ from mfnet.setup.setup import Setup
 
 #: Numbers of ``summary.json`` beside the last values of series.
 _NUMBERS = ("n_unsatisfied", "t_end", "steps", "drive_evaluations", "wall_seconds")
+
+#: Callbacks that add none.
+_WITHOUT_NUMBERS = ("mfnet.training.NodeLog", "mfnet.training.ExampleLog")
 
 
 def sweep(arguments: Arguments, typed: Sequence[str]) -> int:
@@ -94,9 +97,10 @@ def _check_objective(name: str, setup: Setup) -> None:
     Raises:
         InvalidSettingError: If it will not.
     """
-    known = [*_NUMBERS, *SERIES]
-    ours = all(str(callback.get("_target_")).startswith("mfnet.") for callback in setup.callbacks.values())
-    if ours and name not in known:
+    known = [*_NUMBERS, *SERIES, MEAN_FORCE, SLIDING]
+    others = [callback for callback in setup.callbacks.values() if callback.get("_target_") not in _WITHOUT_NUMBERS]
+    own_flow = not str(setup.flow["_target_"]).startswith("mfnet.")
+    if name not in known and not others and not own_flow:
         similar = difflib.get_close_matches(name, known, n=2)
         hint = f"; did you mean {' or '.join(similar)}?" if similar else ""
         raise InvalidSettingError("objective", name, f"must be a number of summary.json: {', '.join(known)}{hint}")
