@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import time
 import traceback
@@ -81,7 +82,7 @@ def how_to_go_on(directory: RunDirectory) -> str:
     """What is said when a run is interrupted."""
     if not directory.checkpoint.exists():
         return f"\nmfnet: interrupted before the first checkpoint of {shown(directory.path)}"
-    return f"\nmfnet: interrupted; go on with: mfnet train ckpt={shown(directory.checkpoint)}"
+    return f"\nmfnet: interrupted; go on with: mfnet train {shlex.quote(f'ckpt={shown(directory.checkpoint)}')}"
 
 
 def in_sweep(config: DictConfig) -> float | None:

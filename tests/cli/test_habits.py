@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
-import sys
 import time
+import traceback
+from contextlib import contextmanager
 from unittest import mock
 
 import hydra
@@ -247,16 +249,51 @@ def test_a_mistake_beside_a_search_costs_one_line(settings, expected, command, t
 
 def test_a_run_of_ones_own_config_goes_on_without_it(here, command):
     """Bit for bit, when the config is no longer there."""
-    settings = [setting for setting in TINY if not setting.startswith(("M=", "schedule."))]
-    settings += ["--config-dir", "my confs", "experiment=mine", "schedule=listed"]
-    command("train", *settings, "schedule.times=[1,3,5,20]", "hydra.run.dir=whole").ok()
-    command("train", *settings, "schedule.times=[1,3]", "hydra.run.dir=cut").ok()
-    assert len(rows(here / "cut")) < len(rows(here / "whole"))
+    settings = ["--config-dir", "my confs", "experiment=mine", *TINY[1:], "schedule.t_max=20"]
+    command("train", *settings, "hydra.run.dir=whole").ok()
+    with interrupted(after=3):
+        assert command("train", *settings, "hydra.run.dir=cut").status == 130
+    assert 1 < len(rows(here / "cut")) < len(rows(here / "whole"))
     shutil.rmtree(here / "my confs")
-    command("train", "ckpt=cut/checkpoints/last.ckpt", "schedule.times=[1,3,5,20]").ok()
+    command("train", "ckpt=cut/checkpoints/last.ckpt", "schedule.t_max=20").ok()
     assert summary(here / "cut")["config"] == summary(here / "whole")["config"]
     assert summary(here / "cut")["config"]["M"] == 17
     assert_same_files(here / "cut", here / "whole")
+
+
+@contextmanager
+def interrupted(after):
+    """Ctrl-C when so many intervals between observations are behind."""
+    step, taken = Averaged.step, []
+
+    def counted(*arguments, **more):
+        taken.append(1)
+        if len(taken) > after:
+            raise KeyboardInterrupt
+        return step(*arguments, **more)
+
+    with mock.patch.object(Averaged, "step", counted):
+        yield
+
+
+def test_how_to_go_on_can_be_typed_as_it_is_said(command, tmp_path):
+    """In a shell, with whatever is in the name of the directory."""
+    with interrupted(after=3):
+        ended = command("train", *TINY, "schedule.t_max=5", "hydra.run.dir='it\\'s, my run (1)'")
+    assert ended.status == 130
+    words = shlex.split(ended.err.strip().partition("go on with: ")[2])
+    command(*words[1:]).ok()
+    assert rows(tmp_path / "it's, my run (1)")[-1]["t"] == 5.0
+
+
+def test_ctrl_c_ends_a_sweep_that_then_goes_on(command, tmp_path):
+    asked = ["train", "-m", *TINY, "schedule.t_max=5", "seed=0,1"]
+    with interrupted(after=3):
+        ended = command(*asked)
+    assert ended.status == 130
+    assert "Traceback" not in ended.err
+    assert "the same command goes on" in ended.out
+    assert command(*asked).ok().out.startswith("2 runs in multirun: 1 cut off, 1 new\n")
 
 
 @pytest.fixture
@@ -346,7 +383,7 @@ def test_settings_are_composed_and_resolved_once(command):
     whole = MeanField.__post_init__
 
     def post_init(self):
-        made.append(sys._getframe(2).f_code.co_name)
+        made.append({frame.name for frame in traceback.extract_stack(limit=8)})
         whole(self)
 
     with (
@@ -356,7 +393,7 @@ def test_settings_are_composed_and_resolved_once(command):
         mock.patch.object(Averaged, "step", side_effect=KeyboardInterrupt),
     ):
         command("train", *SHORT)
-    solutions = [by for by in made if by != "replace"]
+    solutions = [by for by in made if "replace" not in by]
     assert (composed.call_count, resolved.call_count, len(solutions)) == (1, 1, 1)
 
 
@@ -364,7 +401,7 @@ def test_the_first_step_comes_at_once(command):
     """Half a second of work at the default settings; the least of three, for others use the machine too."""
     seconds = []
 
-    def step(_):
+    def step(*_, **__):
         seconds.append(time.process_time() - began)
         raise KeyboardInterrupt
 
