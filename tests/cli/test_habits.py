@@ -12,6 +12,7 @@ from unittest import mock
 import hydra
 import pytest
 import yaml
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 
 import mfnet.cli.jobs
 import mfnet.cli.run
@@ -411,3 +412,13 @@ def test_the_first_step_comes_at_once(command):
             command("train", "trainer.accelerator=cpu")
     assert len(seconds) == 3
     assert min(seconds) < 0.5
+
+
+def test_a_sweep_composes_no_more_than_it_needs(command):
+    """Once for what all runs share; for each run here, in Hydra's sweeper, and where it is started."""
+    with (
+        counted(ConfigLoaderImpl, "load_configuration") as loaded,
+        mock.patch("mfnet.cli.run._train_in_sweep"),
+    ):
+        command("train", "-m", *SHORT, "seed=0,1")
+    assert loaded.call_count == 1 + 3 * 2
