@@ -9,16 +9,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
-import hydra
-
 import mfnet
-from mfnet.cli.arguments import Arguments
+from mfnet.cli.arguments import Arguments, show
 from mfnet.cli.prediction import predict
 from mfnet.cli.reproduce import reproduce
 from mfnet.cli.run import INTERRUPTED
 from mfnet.cli.train import train
 from mfnet.compute.rank import rank
-from mfnet.setup.compose import MODULE
 from mfnet.setup.errors import SettingError
 
 HELP = f"""\
@@ -65,26 +62,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(f"{command!r} is not a command; there are {known} (mfnet --help)")
     try:
         asked = Arguments.read(arguments[1:])
-        if asked.shown is not None:
-            return _show(command, asked)
         with asked.source.opened():
+            if asked.shown is not None:
+                show(asked)
+                return 0
             return COMMANDS[command](asked, ["mfnet", *arguments])
     except SettingError as error:
         return _fail(str(error))
     except KeyboardInterrupt:  # before a run has begun, which says itself how to go on
         print("mfnet: interrupted", file=sys.stderr)
         return INTERRUPTED
-
-
-def _show(command: str, asked: Arguments) -> int:
-    """Lets Hydra show settings, or help, and start no run."""
-    sys.argv = [f"mfnet {command}", *(asked.shown or [])]
-    hydra.main(config_path=f"pkg://{MODULE}", config_name=asked.source.config_name, version_base="1.3")(_nothing)()
-    return 0
-
-
-def _nothing(config: object) -> None:
-    """What Hydra is not to start."""
 
 
 def _fail(message: str) -> int:

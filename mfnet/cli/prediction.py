@@ -10,10 +10,11 @@ from omegaconf import DictConfig
 
 from mfnet.cli import sweep
 from mfnet.cli.arguments import Arguments
-from mfnet.cli.jobs import check_directories, check_predictions, of_sweep, single
+from mfnet.cli.jobs import Sweep, check_directories, check_predictions, of_sweep, single
 from mfnet.cli.run import in_its_directory, shown
 from mfnet.record.directory import RunDirectory, curve_columns
 from mfnet.record.series import GAMMA, SERIES
+from mfnet.setup.errors import SettingError
 from mfnet.setup.resolution import resolved
 from mfnet.setup.setup import Setup
 from mfnet.setup.theories import Theories
@@ -29,10 +30,13 @@ def predict(arguments: Arguments, typed: Sequence[str]) -> int:
     if arguments.multirun:
         if not any(override.startswith("hydra.sweep.dir=") for override in arguments.overrides):
             arguments.overrides.append("hydra.sweep.dir=multirun/predicted_${now:%Y-%m-%d_%H-%M-%S-%f}")
-        jobs = of_sweep(arguments)
+        swept = Sweep.read(arguments)
+        if not swept.is_grid:
+            raise SettingError("hydra/sweeper: mfnet predict sweeps over a grid; leave it out")
+        jobs = of_sweep(swept)
         check_predictions(jobs)
         check_directories(jobs, in_sweep=True)
-        return sweep.launch(arguments, _in_sweep)
+        return sweep.launch(swept, _in_sweep)
     job = single(arguments)
     check_predictions([job])
     check_directories([job])

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mfnet.cli import sweep
 from mfnet.cli.arguments import Arguments
-from mfnet.cli.jobs import Job, check_directories, check_pieces, of_sweep, parsed
+from mfnet.cli.jobs import Job, Sweep, check_directories, check_pieces, of_sweep, parsed
 from mfnet.cli.run import shown
 from mfnet.collection import collect
 from mfnet.figures.experiments import EXPERIMENTS
@@ -57,7 +57,7 @@ def _reproduce(names: Sequence[str], overrides: Sequence[str], *, small: bool, t
     settings = {name: _settings(name, overrides, small=small) for name in names}
     for name in names:
         _check_that_several_are_compared(name, settings[name][0], overrides)
-    asked = {name: Arguments(settings[name], multirun=True, source=Source()) for name in names}
+    asked = {name: Sweep.read(Arguments(settings[name], multirun=True, source=Source())) for name in names}
     jobs = {name: of_sweep(asked[name]) for name in names}
     for name in names:
         check_pieces(jobs[name])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -80,7 +82,7 @@ def how_to_go_on(directory: RunDirectory) -> str:
     """What is said when a run is interrupted."""
     if not directory.checkpoint.exists():
         return f"\nmfnet: interrupted before the first checkpoint of {shown(directory.path)}"
-    return f"\nmfnet: interrupted; go on with: mfnet train ckpt={shown(directory.checkpoint)}"
+    return f"\nmfnet: interrupted; go on with: mfnet train {shlex.quote(f'ckpt={shown(directory.checkpoint)}')}"
 
 
 def in_sweep(config: DictConfig) -> float | None:
@@ -90,6 +92,8 @@ def in_sweep(config: DictConfig) -> float | None:
     end the sweep.
     """
     directory, objective = RunDirectory(HydraConfig.get().runtime.output_dir), config.get("objective")
+    while objective is not None and directory.in_use():  # by a trial that is the same
+        time.sleep(0.2)
     try:
         with directory.lock():
             if directory.state() is not RunState.COMPLETE:  # by another process since the sweep was started
@@ -123,6 +127,8 @@ def _reached(directory: RunDirectory, objective: str) -> float:
     Raises:
         SettingError: If the run has none of this name.
     """
+    if directory.state() is RunState.FAILED:
+        raise SettingError(f"{shown(directory.path)} has failed, and has no {objective}")
     summary = directory.read_summary() if directory.summary.exists() else {}
     value = summary.get(objective)
     if isinstance(value, bool) or not isinstance(value, int | float):

@@ -11,45 +11,18 @@ from typing import Any
 
 import psutil
 
-from mfnet.setup.compose import Source, suggestion
+from mfnet.setup.compose import Source
 from mfnet.setup.errors import InvalidSettingError, SettingError
+from mfnet.setup.names import REFUSED, suggestion
 from mfnet.setup.pieces import Builder
-from mfnet.setup.settings import CLOSED, SETTINGS, SYMBOLS_AND_GROUPS
+from mfnet.setup.settings import BY_KEY, CLOSED, SETTINGS, SYMBOLS_AND_GROUPS
 from mfnet.theory.projections import radius_law
+
+#: Settings of the command, which a run may lack.
+_OPTIONAL = {"ckpt", "objective", "experiment"}
 
 #: Groups that need a class.
 _NEED_A_TARGET = ("mean_field", "data", "flow", "theory", "schedule", "stop")
-
-#: Options of Lightning's trainer that contradict a flow, or are set by ours; each with what does it here.
-REFUSED = {
-    "accumulate_grad_batches": "a flow takes its own steps; flow.batch_size says how many examples a step sees",
-    "barebones": "a run is observed; use logger=[] and trainer.progress=false",
-    "benchmark": "a run has no convolutions",
-    "check_val_every_n_epoch": "there is no validation set; schedule says when a run is observed",
-    "detect_anomaly": "flows do without autograd; flow=sgd stops at a loss that is not finite",
-    "enable_checkpointing": "every observation is saved, so that a run can go on",
-    "enable_model_summary": "a network is M nodes of d + 1 parameters",
-    "enable_progress_bar": "use trainer.progress",
-    "gradient_clip_algorithm": "a clipped gradient is not that of the flow; flow.rtol bounds the error of a step",
-    "gradient_clip_val": "a clipped gradient is not that of the flow; flow.rtol bounds the error of a step",
-    "limit_train_batches": "a batch is an interval between observations; use schedule.t_max",
-    "limit_val_batches": "there is no validation set",
-    "log_every_n_steps": "schedule says when a run is observed, and every observation is logged",
-    "logger": "use logger=tensorboard, csv, wandb or mlflow",
-    "max_epochs": "a run is one epoch, whose batches are the intervals of the schedule; use schedule.t_max",
-    "max_steps": "steps are of the schedule; use schedule.t_max",
-    "min_epochs": "a run is one epoch; use schedule.t_max",
-    "min_steps": "steps are of the schedule; use schedule.t_max",
-    "num_nodes": "use trainer.nodes",
-    "num_sanity_val_steps": "there is no validation set",
-    "overfit_batches": "every step of a flow sees the whole training set; use N",
-    "plugins": "mfnet has its own",
-    "reload_dataloaders_every_n_epochs": "a run is one epoch",
-    "strategy": "use trainer.devices and trainer.divide",
-    "tensorboard": "use logger=[] for none",
-    "use_distributed_sampler": "use trainer.divide",
-    "val_check_interval": "there is no validation set",
-}
 
 
 def check(config: Mapping[str, Any]) -> None:
@@ -82,6 +55,22 @@ def unknown(key: str, value: object) -> SettingError:
     """That there is no such setting, and which may be meant."""
     with Source().opened():
         return SettingError(f"{key}={value}: there is no setting of this name{suggestion(key)}")
+
+
+def check_complete(config: Mapping[str, Any]) -> None:
+    """Checks that no setting was taken away that a run has to have; interpolations are not resolved yet.
+
+    Raises:
+        SettingError: For the first that was.
+    """
+    for name in sorted(SYMBOLS_AND_GROUPS - _OPTIONAL):
+        if name not in config:
+            raise SettingError(f"{name}: every run has it; leave out ~{name} or {name}=null")
+        if name in (*CLOSED, "trainer"):
+            for key in BY_KEY:
+                group, _, leaf = key.partition(".")
+                if group == name and leaf and leaf not in config[name]:
+                    raise SettingError(f"{key}: every run has it; leave out ~{key}")
 
 
 def _check_values(config: Mapping[str, Any]) -> None:

@@ -10,6 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+import yaml
+from hydra import version
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path
+from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException, MissingConfigException
 from hydra.initialize import get_gh_backup, restore_gh_from_backup
@@ -17,33 +22,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mfnet.setup.errors import InvalidSettingError, SettingError
+from mfnet.setup.names import options, suggestion
 
 MODULE, NAME = "mfnet.conf", "train"
-
-#: What a setting is called here, by names that it has elsewhere.
-KNOWN_AS = {
-    "activation": "network.activation",
-    "batch_size": "flow.batch_size (with flow=sgd)",
-    "batch": "flow.batch_size (with flow=sgd)",
-    "dim": "d",
-    "dt": "flow.dt (with flow=euler, rotation or sgd)",
-    "epochs": "schedule.t_max, the time t until which a run is followed",
-    "eta": "flow.dt: a learning rate η is a step of Δt = η/M",
-    "gpus": "trainer.devices",
-    "hidden": "M",
-    "learning_rate": "flow.dt: a learning rate η is a step of Δt = η/M",
-    "lr": "flow.dt: a learning rate η is a step of Δt = η/M",
-    "m": "M",
-    "max_epochs": "schedule.t_max, the time t until which a run is followed",
-    "n": "N",
-    "n_train": "N",
-    "noise": "data.flip",
-    "steps": "schedule.t_max, the time t until which a run is followed",
-    "t_max": "schedule.t_max",
-    "tensorboard": "logger",
-    "trainer.tensorboard": "logger: logger=[] for none",
-    "width": "M",
-}
 
 
 @dataclass(frozen=True)
@@ -73,27 +54,21 @@ class Source:
         outside = get_gh_backup()  # of a program that uses Hydra itself
         GlobalHydra.instance().clear()
         try:
-            with self._initialized():
-                yield
+            version.setbase("1.3")
+            Hydra.create_main_hydra2("mfnet", self._search_path())
+            yield
         finally:
             restore_gh_from_backup(outside)
 
-    @contextmanager
-    def _initialized(self) -> Iterator[None]:
-        if self.config_path is None:
-            with hydra.initialize_config_module(MODULE, job_name="mfnet", version_base="1.3"):
-                yield
-        else:
-            where = str(Path(self.config_path).absolute())
-            with hydra.initialize_config_dir(where, job_name="mfnet", version_base="1.3"):
-                yield
-
-    @property
-    def overrides(self) -> list[str]:
-        """What adds the directories to Hydra's search path."""
-        paths = [f"file://{Path(self.config_dir).absolute()}"] if self.config_dir is not None else []
-        paths += [f"pkg://{MODULE}"] if self.config_path is not None else []
-        return [f"hydra.searchpath=[{','.join(paths)}]"] if paths else []
+    def _search_path(self) -> ConfigSearchPath:
+        """Where Hydra looks, in this order."""
+        first = f"pkg://{MODULE}" if self.config_path is None else f"file://{Path(self.config_path).absolute()}"
+        found = create_config_search_path(first)
+        added = [f"file://{Path(self.config_dir).absolute()}"] if self.config_dir is not None else []
+        added += [f"pkg://{MODULE}"] if self.config_path is not None else []
+        for path in added:
+            found.prepend("command-line", path, anchor=SearchPathQuery(provider="schema"))
+        return found
 
 
 def compose(overrides: Sequence[str], name: str = NAME) -> DictConfig:
@@ -106,37 +81,35 @@ def compose(overrides: Sequence[str], name: str = NAME) -> DictConfig:
         return hydra.compose(name, list(overrides), return_hydra_config=True)
     except MissingConfigException as error:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
-        options = list(error.options or [])
-        similar = difflib.get_close_matches(choice, options, n=3) or [o for o in options if o.startswith(choice)]
+        if not group:
+            raise SettingError(f"--config-name {choice}: there is no such config{_beside()}") from None
+        found = options(group)
+        similar = difflib.get_close_matches(choice, found, n=3) or [o for o in found if choice in o]
         hint = f"; did you mean {' or '.join(similar)}?" if similar else ""
-        allowed = f"must be one of {', '.join(options)}"
-        raise InvalidSettingError(group or "--config-name", choice, allowed + hint) from None
+        raise InvalidSettingError(group, choice, f"must be one of {', '.join(found)}{hint}") from None
     except (HydraException, OmegaConfBaseException) as error:
         cause = error.__cause__ or error
         key = getattr(cause, "full_key", None)
         if key and "is not in struct" in str(cause):
             asked = next((o for o in overrides if o.startswith(key)), key)
-            raise SettingError(f"{asked}: there is no setting of this name{suggestion(key)}") from None
-        raise SettingError(" ".join(str(error).split())) from None
+            raise SettingError(f"{asked}: there is no setting of this name{suggestion(key, name)}") from None
+        raise SettingError(_in_a_line(error)) from None
+    except (ValueError, TypeError, AssertionError, OSError, yaml.YAMLError) as error:  # of a file of the user's, say
+        for group, choice in (override.lstrip("+").split("=", 1) for override in overrides if "=" in override):
+            if group and choice not in (found := options(group)) and found and "group override" in str(error):
+                none = "; [] for none" if group in ("overlay", "logger") else ""
+                raise InvalidSettingError(group, choice, f"must be one of {', '.join(found)}{none}") from None
+        raise SettingError(_in_a_line(error)) from None
 
 
-def suggestion(key: str) -> str:
-    """The known settings that are probably meant by ``key``."""
-    if key in KNOWN_AS:
-        return f"; it is called {KNOWN_AS[key]}"
-    known = keys(OmegaConf.to_container(hydra.compose(NAME)))
-    leaf = key.rpartition(".")[2]
-    similar = [k for k in known if k.endswith(f".{leaf}")] or difflib.get_close_matches(key, known, n=2)
-    if not similar and leaf in KNOWN_AS:
-        return f"; it is called {KNOWN_AS[leaf]}"
-    return f"; did you mean {' or '.join(similar[:3])}?" if similar else "; mfnet train --help lists them"
+def _beside() -> str:
+    """The main configs of the user's own directories."""
+    names = [name for name in GlobalHydra.instance().config_loader().get_group_options("") if name[0] != "_"]
+    return f"; there are {', '.join(names)}" if names else ""
 
 
-def keys(config: Any, prefix: str = "") -> list[str]:
-    """The dotted names of all settings of a config."""
-    if not isinstance(config, dict) or not config:
-        return [prefix[:-1]]
-    return [key for name, inner in config.items() for key in keys(inner, f"{prefix}{name}.")]
+def _in_a_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def task(composed: DictConfig) -> DictConfig:

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from mfnet.setup.compose import Source, compose, suggestion, task
+from mfnet.setup.compose import Source, compose, task
 from mfnet.setup.errors import InvalidSettingError, SettingError
+from mfnet.setup.names import suggestion
 from mfnet.setup.pieces import makes, name_of
 from mfnet.setup.resolution import resolved
 from mfnet.setup.settings import BY_KEY, SYMBOLS_AND_GROUPS

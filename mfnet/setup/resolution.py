@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from mfnet.setup.checks import check, check_targets
+from mfnet.setup.checks import check, check_complete, check_targets
 from mfnet.setup.compose import plain
 from mfnet.setup.errors import InvalidSettingError
 from mfnet.setup.pieces import Builder
@@ -29,6 +29,7 @@ def resolved(config: DictConfig, objects: Mapping[str, Any], asked: Mapping[str,
     Raises:
         SettingError: For the first setting that is wrong.
     """
+    check_complete(config)
     settings = plain(config)
     check(settings)
     if "d" not in settings["data"]:
