@@ -26,12 +26,16 @@ REFUSED = {
     "barebones": "a run is observed; use logger=[] and trainer.progress=false",
     "benchmark": "a run has no convolutions",
     "check_val_every_n_epoch": "there is no validation set; schedule says when a run is observed",
-    "detect_anomaly": "flows do without autograd; flow=sgd stops at a loss that is not finite",
+    "default_root_dir": "files are in the run's directory; use hydra.run.dir, or directory in Python",
+    "detect_anomaly": "flows do without autograd, and flow=sgd stops at a loss that is not finite",
     "enable_checkpointing": "every observation is saved, so that a run can go on",
     "enable_model_summary": "a network is M nodes of d + 1 parameters",
     "enable_progress_bar": "use trainer.progress",
     "gradient_clip_algorithm": "a clipped gradient is not that of the flow; flow.rtol bounds the error of a step",
     "gradient_clip_val": "a clipped gradient is not that of the flow; flow.rtol bounds the error of a step",
+    "inference_mode": "a run only trains",
+    "limit_predict_batches": "a run only trains",
+    "limit_test_batches": "a run only trains; data.n_test says how many examples test it",
     "limit_train_batches": "a batch is an interval between observations; use schedule.t_max",
     "limit_val_batches": "there is no validation set",
     "log_every_n_steps": "schedule says when a run is observed, and every observation is logged",
@@ -43,9 +47,10 @@ REFUSED = {
     "num_nodes": "use trainer.nodes",
     "num_sanity_val_steps": "there is no validation set",
     "overfit_batches": "every step of a flow sees the whole training set; use N",
-    "plugins": "mfnet has its own",
+    "plugins": "use trainer.precision, trainer.devices and trainer.divide",
     "reload_dataloaders_every_n_epochs": "a run is one epoch",
     "strategy": "use trainer.devices and trainer.divide",
+    "sync_batchnorm": "a network has no batch normalisation",
     "tensorboard": "use logger=[] for none",
     "use_distributed_sampler": "use trainer.divide",
     "val_check_interval": "there is no validation set",
@@ -137,6 +142,8 @@ def check_targets(builder: Builder, parts: Iterable[str], prefix: str = "") -> N
             entry = builder.at(key)
         except KeyError:
             continue
+        if isinstance(entry, list):
+            check_targets(builder, (str(i) for i in range(len(entry))), f"{key}.")
         if not isinstance(entry, Mapping):
             continue
         if key in _NEED_A_TARGET and "_target_" not in entry:

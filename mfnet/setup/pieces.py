@@ -62,7 +62,7 @@ def told(error: BaseException) -> str:
 
 def name_of(piece: Any) -> str:
     """The dotted name by which an object would be imported; of an instance, that of its class."""
-    named = piece if hasattr(piece, "__qualname__") else type(piece)
+    named: Any = piece if hasattr(piece, "__qualname__") else type(piece)
     package = str(named.__module__).partition(".")[0]
     if getattr(sys.modules.get(package), named.__name__, None) is named:
         return f"{package}.{named.__name__}"  # as torch.tanh, whose own module is not where it is found
@@ -97,7 +97,7 @@ class Builder:
         """What the config says under a dotted name."""
         entry: Any = self.config
         for name in key.split("."):
-            entry = entry[name]
+            entry = entry[int(name)] if isinstance(entry, list) else entry[name]
         return entry
 
     def target(self, key: str) -> Any:
@@ -137,5 +137,5 @@ class Builder:
             return functools.partial(made_by, **inner, **more)
         try:
             return made_by(**inner, **more)
-        except (TypeError, ValueError, FileNotFoundError) as error:
+        except (TypeError, ValueError, FileNotFoundError, ImportError) as error:
             raise InvalidSettingError(f"{key}._target_", entry["_target_"], told(error)) from error

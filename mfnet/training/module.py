@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, cast
 
@@ -31,7 +31,20 @@ class MeanFieldModule(lightning.LightningModule):
     A training step is one interval of the schedule: the flow goes from t_k to t_{k+1}, then the networks are observed.
     ``trainer.global_step`` is the index k of the observation. Replicas are trained each on the task that
     `ReplicatedData` has drawn for it. The run goes on while any of them does; one that has ended keeps the values of
-    its last observation.
+    its last observation. What callbacks can read as ``trainer.callback_metrics`` is every series, by its name.
+
+    It goes with any trainer of Lightning's, of one epoch, and data that have a schedule:
+
+    >>> from mfnet.data import SphericalData
+    >>> from mfnet.flow import Averaged
+    >>> from mfnet.network import Hinge
+    >>> network = MeanFieldNetwork(M=20, d=5, generator=torch.Generator().manual_seed(0))
+    >>> data = SphericalData(d=5, n_train=100, n_test=100, seed=0, schedule=[0.0, 0.5, 1.0])
+    >>> module = MeanFieldModule(network, Hinge(h=1.0), alpha=1.0, flow=Averaged)
+    >>> quiet = dict(logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
+    >>> trainer = lightning.Trainer(max_epochs=1, accelerator="cpu", **quiet)
+    >>> trainer.fit(module, datamodule=data)
+    >>> module.stop_reason, module.observation.t, sorted(module.observation.series)[:3]
 
     Args:
         network: The network, or `Replicas`.
@@ -68,6 +81,12 @@ class MeanFieldModule(lightning.LightningModule):
         self.stop_reason: StopReason | None = None
         self._so_far = [ObservedSoFar()] * self.n_replicas
         self._last: dict[str, Float[np.ndarray, " R"]] = {}
+        self._logs = True
+
+    @property
+    def latest(self) -> Mapping[str, Float[np.ndarray, " R"]]:
+        """Every series at the latest observation, of each replica."""
+        return self._last
 
     @property
     def n_replicas(self) -> int:
@@ -112,6 +131,9 @@ class MeanFieldModule(lightning.LightningModule):
         self.series = ObservedSeries(self.network, self.objective.margin_loss, self.alpha, self.directions)
         self._observe(0, 0.0, np.ones(self.n_replicas, dtype=bool))
         self._last = last or self._last  # of the checkpoint that the run goes on from
+        callbacks = self.trainer.callbacks  # type: ignore[attr-defined]  # Lightning's trainer has them
+        whose = [type(callback).__module__.partition(".")[0] for callback in callbacks]
+        self._logs = not whose or any(package != "mfnet" for package in whose)  # mfnet's own read no logged metrics
 
     def _batches(self, examples: Sequence[Examples]) -> list[Batch]:
         take = self.network.processes.take_rows
@@ -126,7 +148,8 @@ class MeanFieldModule(lightning.LightningModule):
             self.optimizers().step(until=until)  # type: ignore[union-attr]  # one optimizer
             moving &= np.array([p.stop_reason is not StopReason.DIVERGED for p in self.flow.progress])
             if moving.any() and self._observe(self.trainer.global_step, self.flow.t, moving):
-                self.log_dict(self.observation.series, logger=False, prog_bar=False)
+                if self._logs:
+                    self.log_dict(self.observation.series, logger=False, prog_bar=False)
                 self._apply_rules(moving)
         self.stop_reason = self.flow.stop_reason
         if self.stop_reason is not None:
@@ -157,7 +180,7 @@ class MeanFieldModule(lightning.LightningModule):
         margins = self.network.processes.gather_rows(flow.margins(), dim=1)
         times = np.array([p.t for p in flow.progress])
         h = float(torch.as_tensor(self.loss.h).flatten()[0])
-        self.observation = Observation(k, t, self._last, self.network, nodes, margins, self._data.tasks, times, h)
+        self.observation = Observation(k, t, dict(self._last), self.network, nodes, margins, self._data.tasks, times, h)
         return True
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from tensorboard.plugins.hparams.backend_context import Context
 from torch.utils.tensorboard import SummaryWriter
 
 from mfnet.record.series import SERIES
-from mfnet.training import tags
+from mfnet.training.sinks import tags
 
 FLOWS = {
     "euler": {"_target_": "mfnet.flow.Euler", "dt": 0.5},

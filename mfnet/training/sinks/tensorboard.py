@@ -32,6 +32,8 @@ class TensorBoard(Sink):
         histograms_every: Observations between two histograms.
     """
 
+    called = "tensorboard"
+
     def __init__(
         self, directory: RunDirectory, config: Mapping[str, Any], goes_on: int | None = None, histograms_every: int = 4
     ):
