@@ -37,14 +37,15 @@ class MeanFieldModule(lightning.LightningModule):
 
     >>> from mfnet.data import SphericalData
     >>> from mfnet.flow import Averaged
-    >>> from mfnet.network import Hinge
+    >>> from mfnet.network.losses import Hinge
     >>> network = MeanFieldNetwork(M=20, d=5, generator=torch.Generator().manual_seed(0))
-    >>> data = SphericalData(d=5, n_train=100, n_test=100, seed=0, schedule=[0.0, 0.5, 1.0])
+    >>> data = SphericalData(d=5, n_train=100, n_test=100, seed=0, schedule=np.array([0.0, 0.5, 1.0]))
     >>> module = MeanFieldModule(network, Hinge(h=1.0), alpha=1.0, flow=Averaged)
     >>> quiet = dict(logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
     >>> trainer = lightning.Trainer(max_epochs=1, accelerator="cpu", **quiet)
     >>> trainer.fit(module, datamodule=data)
-    >>> module.stop_reason, module.observation.t, sorted(module.observation.series)[:3]
+    >>> str(module.stop_reason), module.observation.t, sorted(module.observation.series)[:3]
+    ('t_max', 1.0, ['displacement', 'gamma', 'loss'])
 
     Args:
         network: The network, or `Replicas`.

@@ -13,7 +13,21 @@ from contextlib import contextmanager
 import torch
 
 #: What Lightning says of loaders, hardware and its own innards: a schedule has no workers.
-_MESSAGES = (".*does not have many workers.*", ".*number of training batches.*", ".*LeafSpec.*", ".*GPU available.*")
+_MESSAGES = (
+    ".*does not have many workers.*",
+    ".*number of training batches.*",
+    ".*LeafSpec.*",
+    ".*GPU available.*",
+    ".*ModelCheckpoint with manual optimization.*",  # it keeps what was observed
+    ".*Previous log files in this directory will be deleted.*",  # and written again, as a whole
+)
+
+#: Levels of Lightning's loggers: a profiler speaks on one of them.
+_LEVELS = {
+    "lightning.pytorch": logging.WARNING,
+    "lightning.fabric": logging.WARNING,
+    "lightning.pytorch.profilers": logging.INFO,
+}
 
 #: Environment that Lightning sets, with what a run sets itself: MLflow is not to report its use, and to write files.
 _ENVIRONMENT = {
@@ -30,8 +44,7 @@ def quiet() -> Iterator[None]:
     That are filters of warnings, levels of loggers, signal handlers, torch's choice of deterministic algorithms, and
     the environment.
     """
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
-    levels = [logger.level for logger in loggers]
+    levels = {name: logging.getLogger(name).level for name in _LEVELS}
     main = threading.current_thread() is threading.main_thread()
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)} if main else {}
     deterministic = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
@@ -41,15 +54,15 @@ def quiet() -> Iterator[None]:
         with warnings.catch_warnings():
             for message in _MESSAGES:
                 warnings.filterwarnings("ignore", message=message)
-            for logger in loggers:
-                logger.setLevel(logging.WARNING)
+            for name, level in _LEVELS.items():
+                logging.getLogger(name).setLevel(level)
             for name, value in _ENVIRONMENT.items():
                 if value is not None:
                     os.environ.setdefault(name, value)
             yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
         for number, handler in handlers.items():
             if handler is not None:  # None: it is not Python's
                 signal.signal(number, handler)

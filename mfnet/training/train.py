@@ -126,12 +126,11 @@ class Training:
         observers = [callback for callback in callbacks if isinstance(callback, Observer)]
         recorder = Recorder(observers, self.predictions, sinks, setup.config, setup.identity, self._trusted)
         progress = [RunProgress(self.predictions)] if self.first and self._show_progress() else []
-        kept = []
-        if self.directory is not None:
-            versions = {sink.called: sink.version for sink in sinks if isinstance(sink, CurveLogger) and sink.version}
-            kept = [LastCheckpoint(self.directory.checkpoint, setup.config, versions)]
+        versions = {sink.called: sink.version for sink in sinks if isinstance(sink, CurveLogger) and sink.version}
+        last = self.directory.checkpoint if self.directory is not None else None
+        kept = LastCheckpoint(last, setup.config, versions)
         in_main_thread = threading.current_thread() is threading.main_thread()
-        every: list[Callback] = [*callbacks, *([recorder] if self.first else []), *progress, *kept]
+        every: list[Callback] = [*callbacks, *([recorder] if self.first else []), *progress, kept]
         every += [SigtermIsCtrlC()] if in_main_thread else []
         trainer = lightning.Trainer(
             accelerator=setup.trainer["accelerator"],

@@ -19,15 +19,17 @@ class LastCheckpoint(Checkpoint):
     """Saves after each observation, replacing the file as a whole; Lightning calls it after the other callbacks.
 
     Args:
-        path: The checkpoint.
+        path: The checkpoint; None where there is none, and others are told what `read_checkpoint` needs.
         config: What is run, in plain containers.
         loggers: What each logger calls the run, so that it can go on with it.
     """
 
-    def __init__(self, path: Path, config: Mapping[str, Any], loggers: Mapping[str, str] | None = None):
+    def __init__(self, path: Path | None, config: Mapping[str, Any], loggers: Mapping[str, str] | None = None):
         self.path, self.config, self.loggers = path, config, dict(loggers or {})
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: object) -> None:
+        if self.path is None:
+            return
         temporary = self.path.with_suffix(".part")
         trainer.save_checkpoint(temporary)  # by every process: what is divided is gathered; the first one writes
         if trainer.is_global_zero:

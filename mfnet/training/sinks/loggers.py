@@ -61,8 +61,7 @@ class CurveLogger(Sink):
         self.logger.log_metrics({"t": row.observation.t, **curves}, step=row.observation.k)
 
     def end(self, contents: Contents, *, finished: bool) -> None:
-        last = {name: contents.summary.get(name) for name in contents.series}
-        metrics = {f"final/{name}": value for name, value in last.items() if value is not None}
+        metrics = {f"final/{name}": value for name, value in contents.final.items()}
         self.logger.log_metrics(metrics, step=int(contents.history["k"][-1]))
         self.logger.save()
 
