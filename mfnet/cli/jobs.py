@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -19,10 +20,20 @@ from mfnet.record.identity import identity
 from mfnet.setup.checks import check_directory, check_targets
 from mfnet.setup.compose import compose, task
 from mfnet.setup.errors import InvalidSettingError, SettingError
-from mfnet.setup.pieces import Builder
+from mfnet.setup.pieces import Builder, name_of
 from mfnet.setup.resolution import resolved
 from mfnet.setup.settings import Effect, kept
 from mfnet.setup.setup import Setup
+from mfnet.setup.theories import Theories
+from mfnet.theory import Draw, Theory
+
+
+def draw_of(setup: Setup) -> Draw:
+    """What a run would draw, for a theory that speaks of it."""
+    from mfnet.training.build import Pieces
+
+    return Pieces(setup).draw()
+
 
 #: What Hydra says after each message.
 _FURTHER = " See https://hydra.cc/docs/1.2/advanced/override_grammar/basic for details"
@@ -263,4 +274,8 @@ def check_predictions(jobs: Sequence[Job]) -> None:
     for job in jobs:
         builder = Builder(job.setup.config, {})
         check_targets(builder, ("mean_field", "schedule", "theory"))
-        builder("theory")
+        if not isinstance(theory := builder("theory"), Theory):
+            raise InvalidSettingError("theory._target_", name_of(theory), "must be a class derived from mfnet's Theory")
+        if name_of(theory).partition(".")[0] != "mfnet":
+            theories = Theories(job.setup, partial(draw_of, job.setup))
+            theories.prediction("theory", theories.times)

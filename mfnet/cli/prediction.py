@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 from hydra.core.hydra_config import HydraConfig
@@ -10,7 +11,7 @@ from omegaconf import DictConfig
 
 from mfnet.cli import sweep
 from mfnet.cli.arguments import Arguments
-from mfnet.cli.jobs import Sweep, check_directories, check_predictions, of_sweep, single
+from mfnet.cli.jobs import Sweep, check_directories, check_predictions, draw_of, of_sweep, single
 from mfnet.cli.run import in_its_directory, shown
 from mfnet.record.directory import RunDirectory, curve_columns
 from mfnet.record.series import GAMMA, SERIES
@@ -18,7 +19,6 @@ from mfnet.setup.errors import SettingError
 from mfnet.setup.resolution import resolved
 from mfnet.setup.setup import Setup
 from mfnet.setup.theories import Theories
-from mfnet.theory import Draw
 
 
 def predict(arguments: Arguments, typed: Sequence[str]) -> int:
@@ -49,15 +49,9 @@ def _in_sweep(config: DictConfig) -> None:
 
 def _predict(setup: Setup, directory: RunDirectory) -> int:
     """Writes and prints the theory's history."""
-
-    def draw() -> Draw:
-        from mfnet.training.build import Pieces
-
-        return Pieces(setup).draw()
-
-    theories = Theories(setup, draw)
+    theories = Theories(setup, partial(draw_of, setup))
     times = theories.times
-    curves = theories.named("theory").of_draw(draw).series(times)
+    curves = theories.prediction("theory", times).curves
     columns = {"k": np.arange(len(times)), "t": times}
     for name, curve in curves.items():
         columns |= curve_columns(name, curve)

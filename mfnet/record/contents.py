@@ -41,3 +41,9 @@ class Contents:
     def series(self) -> list[str]:
         """Names of the series that were observed of the network."""
         return list(self.summary["series"])
+
+    @property
+    def final(self) -> dict[str, float]:
+        """The last value of each series of the network that has a finite one; of replicas, their mean."""
+        last = {name: float(self.history[f"{name}_network"][-1]) for name in self.series}
+        return {name: value for name, value in last.items() if np.isfinite(value)}

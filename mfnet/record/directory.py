@@ -134,8 +134,7 @@ class RunDirectory:
 
     def read(self) -> Contents:
         """All that the run has left, but for figures, TensorBoard's files and checkpoints."""
-        files = (self.nodes, self.examples, self.replicas, self.preparation)
-        arrays = {file.stem: self.read_arrays(file) for file in files if file.exists()}
+        arrays = {file.stem: self.read_arrays(file) for file in sorted(self.path.glob("*.npz"))}
         return Contents(self.read_history(), arrays, self.read_summary())
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:

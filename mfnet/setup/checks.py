@@ -135,6 +135,8 @@ def check_targets(builder: Builder, parts: Iterable[str], prefix: str = "") -> N
             entry = builder.at(key)
         except KeyError:
             continue
+        if isinstance(entry, list):
+            check_targets(builder, (str(i) for i in range(len(entry))), f"{key}.")
         if not isinstance(entry, Mapping):
             continue
         if key in _NEED_A_TARGET and "_target_" not in entry:

@@ -62,7 +62,9 @@ def told(error: BaseException) -> str:
 
 def name_of(piece: Any) -> str:
     """The dotted name by which an object would be imported; of an instance, that of its class."""
-    named = piece if hasattr(piece, "__qualname__") else type(piece)
+    named: Any = type(piece)
+    if hasattr(piece, "__qualname__"):
+        named = piece
     package = str(named.__module__).partition(".")[0]
     name = str(getattr(named, "__name__", ""))
     if getattr(sys.modules.get(package), name, None) is named:
@@ -98,7 +100,7 @@ class Builder:
         """What the config says under a dotted name."""
         entry: Any = self.config
         for name in key.split("."):
-            entry = entry[name]
+            entry = entry[int(name)] if isinstance(entry, list) else entry[name]
         return entry
 
     def target(self, key: str) -> Any:
@@ -138,5 +140,5 @@ class Builder:
             return functools.partial(made_by, **inner, **more)
         try:
             return made_by(**inner, **more)
-        except (TypeError, ValueError, FileNotFoundError) as error:
+        except (TypeError, ValueError, FileNotFoundError, ImportError) as error:
             raise InvalidSettingError(f"{key}._target_", entry["_target_"], told(error)) from error

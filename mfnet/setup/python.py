@@ -66,8 +66,8 @@ def _composed(choices: tuple[tuple[str, tuple[str, ...] | str], ...]) -> DictCon
 
 def _sort(key: str, value: Any, choices: dict[str, Any], values: dict[str, Any], objects: dict[str, Any]) -> None:
     """Puts a setting among the choices of groups, plain values or objects."""
-    if key in MANY:
-        _sort_many(key, value, choices, values, objects)
+    if key in MANY or key == "trainer.callbacks":
+        _sort_many("callbacks" if key == "trainer.callbacks" else key, value, choices, values, objects)
     elif key in ONE:
         if isinstance(value, str) or value is None:
             choices[key] = "none" if value is None else value
@@ -109,7 +109,12 @@ def _sort_many(key: str, value: Any, choices: dict[str, Any], values: dict[str, 
             choices[key] = tuple(named)
         elif named:
             raise InvalidSettingError(key, named, "must be a list of callbacks or functions, or a mapping of them")
-        entries = {_snake(entry): entry for entry in listed if not isinstance(entry, str)}
+        for entry in (entry for entry in listed if not isinstance(entry, str)):
+            name = _snake(entry)
+            if name in entries or name in named:
+                allowed = f"there are two; name them, as in {key}={{'one': …, 'other': …}}"
+                raise InvalidSettingError(f"{key}.{name}", name_of(entry), allowed)
+            entries = {**entries, name: entry}
     for name, entry in entries.items():
         if isinstance(entry, Mapping):
             _sort_mapping(f"{key}.{name}", entry, choices, values, objects)

@@ -11,11 +11,12 @@ from jaxtyping import Float
 
 from mfnet.record.schedule import round_to_digit
 from mfnet.setup.errors import InvalidSettingError
-from mfnet.setup.pieces import Builder, name_of, resolve
+from mfnet.setup.pieces import Builder, name_of, resolve, told
 from mfnet.setup.setup import Setup
 from mfnet.theory import Activation, Draw, MeanField, Theory, Trust, trust
 from mfnet.theory.activations import ACTIVATIONS
 from mfnet.theory.losses import LOSSES
+from mfnet.theory.prediction import Prediction
 
 
 class Theories:
@@ -125,6 +126,26 @@ class Theories:
             wanted = "must be a class derived from mfnet.theory's Theory"
             raise InvalidSettingError(f"{key}._target_", name_of(theory), wanted)
         return theory
+
+    def prediction(self, name: str, times: Float[np.ndarray, " K"]) -> Prediction:
+        """The theory of that name at these times; one of the user's own is asked for everything, and checked.
+
+        Raises:
+            InvalidSettingError: If it fails, or returns what cannot be recorded.
+        """
+        theory = self.named(name)
+        own = type(theory).__module__.partition(".")[0] != "mfnet"
+        try:
+            prediction = Prediction(name, theory, times, self.draw)
+            if own:
+                prediction.check()
+        except Exception as error:  # a theory of one's own may fail in any way
+            if not own:
+                raise
+            key = name if name == "theory" else f"overlay.{name}"
+            kind = "" if type(error) is ValueError else f"{type(error).__name__}: "
+            raise InvalidSettingError(f"{key}._target_", name_of(theory), f"{kind}{told(error)}") from error
+        return prediction
 
     def trusted(self, times: Float[np.ndarray, " K"]) -> list[Trust]:
         """Until when each prediction is trustworthy, between the first and last of the times; unknown for real data."""

@@ -8,7 +8,16 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Float
 
-from mfnet.theory.overlay import Array, Curve, Draw, Nodes, Theory
+from mfnet.theory.overlay import (
+    Array,
+    Curve,
+    Draw,
+    Nodes,
+    Theory,
+    checked_nodes,
+    checked_satisfaction,
+    checked_series,
+)
 
 
 class Prediction:
@@ -27,20 +36,34 @@ class Prediction:
         self._nodes: dict[int, Nodes | None] = {}  # by the number of nodes
         self._early: tuple[float, Mapping[str, Curve]] | None = None
 
+    def check(self) -> None:
+        """Asks for everything once, of nodes with a few initial values.
+
+        Raises:
+            ValueError: If it is not what a theory may return; or whatever the theory raises.
+        """
+        _ = self._series, self._satisfaction
+        checked_nodes(self.theory, self.times, np.array([-1.0, 0.5, 1.0]), np.array([0.5, -1.0, 1.0]), np.ones(3))
+
+    @property
+    def curves(self) -> Mapping[str, Curve]:
+        """Predictions at the scheduled times."""
+        return self._series
+
     @cached_property
     def _series(self) -> Mapping[str, Curve]:
-        return self.theory.series(self.times)
+        return checked_series(self.theory, self.times)
 
     @cached_property
     def _satisfaction(self) -> Curve | None:
-        return self.theory.satisfaction(self.times)
+        return checked_satisfaction(self.theory, self.times)
 
     def series(self, k: int, t: float) -> Mapping[str, Curve]:
         """Predictions at the observations up to the k-th, at ``t``: off the schedule where a run ends early."""
         if self.times[k] == t:
             return {name: _head(curve, k + 1) for name, curve in self._series.items()}
         if self._early is None or self._early[0] != t:
-            self._early = t, self.theory.series(np.append(self.times[:k], t))
+            self._early = t, checked_series(self.theory, np.append(self.times[:k], t))
         return self._early[1]
 
     def nodes(self, k: int, t: float, start: Nodes) -> Nodes | None:
@@ -50,10 +73,10 @@ class Prediction:
         """
         first = [values[0] for values in start]
         if self.times[k] != t:
-            return self.theory.nodes(np.append(self.times[:k], t), *first)
+            return checked_nodes(self.theory, np.append(self.times[:k], t), *first)
         n = len(first[0])
         if n not in self._nodes:
-            self._nodes[n] = self.theory.nodes(self.times, *first)
+            self._nodes[n] = checked_nodes(self.theory, self.times, *first)
         whole = self._nodes[n]
         return whole and Nodes(*(values[: k + 1] for values in whole))
 
@@ -61,7 +84,7 @@ class Prediction:
         """The projection satisfied at each observation up to the k-th."""
         if self.times[k] == t:
             return self._satisfaction and _head(self._satisfaction, k + 1)
-        return self.theory.satisfaction(np.append(self.times[:k], t))
+        return checked_satisfaction(self.theory, np.append(self.times[:k], t))
 
 
 def _head(curve: Curve, length: int) -> Curve:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ class Checkpoint:
         times: Observation times up to it.
         stop_reason: How the run has ended, or None if it has not.
         config: The run's settings, in plain containers.
+        loggers: What loggers call the run, by their names in the settings.
     """
 
     path: Path
@@ -40,6 +41,7 @@ class Checkpoint:
     times: Float[np.ndarray, " K"]
     stop_reason: StopReason | None
     config: Mapping[str, Any]
+    loggers: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def run_directory(self) -> Path:
@@ -76,7 +78,11 @@ class Checkpoint:
 
 
 def contents(
-    k: int, times: Float[np.ndarray, " K"], stop_reason: StopReason | None, config: Mapping[str, Any]
+    k: int,
+    times: Float[np.ndarray, " K"],
+    stop_reason: StopReason | None,
+    config: Mapping[str, Any],
+    loggers: Mapping[str, str],
 ) -> dict[str, Any]:
     """What `read_checkpoint` needs, under its key, in plain containers."""
     return {
@@ -87,6 +93,7 @@ def contents(
             "times": times.tolist(),
             "stop_reason": stop_reason and str(stop_reason),
             "config": dict(config),
+            "loggers": dict(loggers),
         }
     }
 
@@ -107,4 +114,4 @@ def read_checkpoint(path: Path) -> Checkpoint:
         problem = "was written by an earlier version of mfnet, whose runs this one cannot go on with; start it anew"
         raise InvalidSettingError("ckpt", path, problem)
     reason = saved["stop_reason"] and StopReason(saved["stop_reason"])
-    return Checkpoint(path, saved["k"], np.array(saved["times"]), reason, saved["config"])
+    return Checkpoint(path, saved["k"], np.array(saved["times"]), reason, saved["config"], saved.get("loggers", {}))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 import os
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import lightning
@@ -15,14 +17,20 @@ from lightning.pytorch.loggers import Logger
 from mfnet.compute.rank import rank
 from mfnet.data import ObservedData
 from mfnet.flow import Flow
+from mfnet.record.series import SERIES
 from mfnet.setup.checks import check_memory, check_targets, unknown
 from mfnet.setup.errors import InvalidSettingError
 from mfnet.setup.pieces import Builder, name_of
 from mfnet.setup.settings import BY_KEY
 from mfnet.setup.setup import Setup
+from mfnet.theory.prediction import Prediction
 from mfnet.training.build import Pieces, activation, loss
 from mfnet.training.callbacks.observer import Observer
 from mfnet.training.sinks import TensorBoard
+from mfnet.training.sinks.tags import FINAL, NETWORK
+
+#: Packages that loggers of Lightning's need, each an extra of mfnet's.
+NEEDS = {"WandbLogger": "wandb", "MLFlowLogger": "mlflow"}
 
 _ONE_RUN = "speaks of one run; use replicas=1, or leave it out"
 _ONLINE_ALONE = "data that are new at each step go with one network; use replicas=1 and a sweep over seed"
@@ -98,8 +106,7 @@ def _check_flow(setup: Setup, flow: type[Flow[Any]], *, online: bool) -> None:
 def _check_callbacks(setup: Setup, builder: Builder) -> None:
     """Whether what looks at the run can look at it."""
     refused = _refused(setup)
-    for name in setup.callbacks:
-        key = f"callbacks.{name}"
+    for key in callback_keys(setup):
         target = builder.target(key)
         kind = target if inspect.isclass(target) else type(target)
         if issubclass(kind, EarlyStopping):
@@ -113,6 +120,15 @@ def _check_callbacks(setup: Setup, builder: Builder) -> None:
         elif not (issubclass(kind, Callback) or callable(target)):
             wanted = "must be a callback of Lightning's, an Observer, or a function of an observation"
             raise InvalidSettingError(key, name_of(target), wanted)
+
+
+def callback_keys(setup: Setup) -> Iterator[str]:
+    """Where the settings name what looks at the run."""
+    yield from (f"callbacks.{name}" for name in setup.callbacks)
+    more = setup.trainer.get("callbacks", [])
+    if not isinstance(more, list):
+        raise InvalidSettingError("trainer.callbacks", more, "must be a list; or name it, +callbacks.NAME._target_=…")
+    yield from (f"trainer.callbacks.{i}" for i in range(len(more)))
 
 
 def _refused(setup: Setup) -> str | None:
@@ -129,6 +145,9 @@ def _check_loggers(setup: Setup, builder: Builder) -> None:
         kind = target if inspect.isclass(target) else type(target)
         if not issubclass(kind, Logger | TensorBoard):
             raise InvalidSettingError(f"{key}._target_", name_of(target), "must be a logger of Lightning's")
+        package = NEEDS.get(kind.__name__)
+        if package is not None and importlib.util.find_spec(package) is None:
+            raise InvalidSettingError("logger", name, f"needs {package}: pip install 'mfnet[{package}]'")
 
 
 def _check_trainer(setup: Setup) -> None:
@@ -150,11 +169,48 @@ def check_theories(pieces: Pieces, *, online: bool) -> None:
         InvalidSettingError: For the first that cannot.
     """
     theories, refused = pieces.theories, _ONLINE if online else _refused(pieces.setup)
+    check_names(theories.names)
     for name in theories.names:
         key = name if name == "theory" else f"overlay.{name}"
         theory = theories.named(name)
         if refused and theory.needs_draw:
             raise InvalidSettingError(f"{key}._target_", name_of(theory), refused)
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Checks that each name of a theory tells its columns, arrays and TensorBoard run from all others.
+
+    Args:
+        names: ``theory``, then those of overlays.
+
+    Raises:
+        InvalidSettingError: For the first that does not.
+    """
+    taken = {f"{NETWORK}{end}": "a column of the network's" for end in ("", "_std", "_se")}
+    taken |= {FINAL: "a run in TensorBoard", "par": "the array x_par", "theory": "the theory"}
+    for name in names:
+        taken |= {f"{name}_{edge}": f"the band of {name}" for edge in ("lo", "hi")}
+    for name in names[1:]:
+        if name in taken:
+            raise InvalidSettingError("overlay", name, f"{taken[name]} has this name; name the theory otherwise")
+        if not name.isidentifier():
+            raise InvalidSettingError("overlay", name, "the name of a theory has letters, digits and _ only")
+
+
+def check_columns(predictions: Sequence[Prediction]) -> None:
+    """Checks that no two theories have a column of the history in common, as ``x`` of ``a_b`` and ``x_a`` of ``b``.
+
+    Raises:
+        InvalidSettingError: If two have.
+    """
+    taken = {f"{name}_{NETWORK}": NETWORK for name in SERIES}
+    for prediction in predictions:
+        own = type(prediction.theory).__module__.partition(".")[0] != "mfnet"
+        series = {*SERIES, *(prediction.curves if own else ())}  # mfnet's are not solved for that
+        for column in (f"{name}_{prediction.name}{edge}" for name in series for edge in ("", "_lo", "_hi")):
+            if (other := taken.setdefault(column, prediction.name)) != prediction.name:
+                key = prediction.name if prediction.name == "theory" else f"overlay.{prediction.name}"
+                raise InvalidSettingError(key, name_of(prediction.theory), f"{other} has a column {column} too")
 
 
 def check_devices(setup: Setup) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, cast
 
@@ -32,7 +32,21 @@ class MeanFieldModule(lightning.LightningModule):
     ``trainer.global_step`` is the index k of the observation. Replicas are trained each on the task that
     `ReplicatedData` has drawn for it. The run goes on while any of them does; one that has ended keeps the values of
     its last observation. Data that are `online` give the flow new examples at each step, and the training set of the
-    task is observed alone.
+    task is observed alone. What callbacks can read as ``trainer.callback_metrics`` is every series, by its name.
+
+    It goes with any trainer of Lightning's, of one epoch, and data that have a schedule:
+
+    >>> from mfnet.data import SphericalData
+    >>> from mfnet.flow import Averaged
+    >>> from mfnet.network.losses import Hinge
+    >>> network = MeanFieldNetwork(M=20, d=5, generator=torch.Generator().manual_seed(0))
+    >>> data = SphericalData(d=5, n_train=100, n_test=100, seed=0, schedule=np.array([0.0, 0.5, 1.0]))
+    >>> module = MeanFieldModule(network, Hinge(h=1.0), alpha=1.0, flow=Averaged)
+    >>> quiet = dict(logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
+    >>> trainer = lightning.Trainer(max_epochs=1, accelerator="cpu", **quiet)
+    >>> trainer.fit(module, datamodule=data)
+    >>> str(module.stop_reason), module.observation.t, sorted(module.observation.series)[:3]
+    ('t_max', 1.0, ['displacement', 'gamma', 'loss'])
 
     Args:
         network: The network, or `Replicas`.
@@ -70,6 +84,11 @@ class MeanFieldModule(lightning.LightningModule):
         self.stop_reason: StopReason | None = None
         self._so_far = [ObservedSoFar()] * self.n_replicas
         self._last: dict[str, Float[np.ndarray, " R"]] = {}
+
+    @property
+    def latest(self) -> Mapping[str, Float[np.ndarray, " R"]]:
+        """Every series at the latest observation, of each replica."""
+        return self._last
 
     @property
     def n_replicas(self) -> int:
@@ -170,7 +189,7 @@ class MeanFieldModule(lightning.LightningModule):
         margins = self.network.processes.gather_rows(train, dim=1)
         times = np.array([p.t for p in flow.progress])
         h = float(torch.as_tensor(self.loss.h).flatten()[0])
-        self.observation = Observation(k, t, self._last, self.network, nodes, margins, self._data.tasks, times, h)
+        self.observation = Observation(k, t, dict(self._last), self.network, nodes, margins, self._data.tasks, times, h)
         return True
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

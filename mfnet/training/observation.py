@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -102,7 +104,12 @@ class Observation:
         """Number of replicas."""
         return len(self.times)
 
-    @property
+    @cached_property
     def series(self) -> dict[str, float]:
         """Means over the replicas. To add one, return it from an `Observer`, or from a function of an observation."""
         return {name: Spread(values).mean for name, values in self.replicas.items()}
+
+    def assigned(self, known: Mapping[str, Any]) -> set[str]:
+        """Names of series that somebody has assigned, which nobody records, where ``known`` ones were observed."""
+        changed = {name for name, values in self.replicas.items() if self.series.get(name) != Spread(values).mean}
+        return changed | ({*self.series, *self.replicas} - set(known))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
@@ -24,9 +26,12 @@ from mfnet.theory.prediction import Prediction
 from mfnet.training.callbacks.observer import Observer, Value
 from mfnet.training.module import MeanFieldModule
 from mfnet.training.observation import Observation, Spread
-from mfnet.training.summary import summarise
+from mfnet.training.summary import TAKEN, finite, summarise
 
 T = TypeVar("T")
+
+#: Files of arrays that are not observers'.
+REPLICAS, PREPARATION = "replicas", "preparation"
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,16 @@ class Row:
 
 
 class Sink:
-    """Where a record goes."""
+    """Where a record goes.
+
+    A sink that fails is left out from then on: a line says so, and the run goes on.
+    """
+
+    #: Whether a run without it is lost, so that its failure ends the run.
+    needed: ClassVar[bool] = False
+
+    #: What it is called in the settings.
+    called: str = ""
 
     def row(self, row: Row, rows: Sequence[Mapping[str, float]]) -> None:
         """Takes one observation, and the rows of the history up to it."""
@@ -85,8 +99,8 @@ class Sink:
 class Recorder(Callback):
     """Asks every observer at each observation, merges what they return, and gives it to the sinks.
 
-    An observer that fails, or returns what cannot be recorded, is left out from then on: a line says so, and the run
-    goes on.
+    An observer that fails, or returns what cannot be recorded, is left out from then on: a line says so, its series go
+    on as NaN, and so does the run.
 
     Args:
         observers: In the order in which they are asked.
@@ -113,6 +127,8 @@ class Recorder(Callback):
         self._rows: list[dict[str, float]] = []
         self._replicas: dict[str, list[np.ndarray]] = {}
         self._left_out: dict[str, str] = {}
+        self._assigned: set[str] = set()
+        self._columns: dict[int, list[str]] = {}  # of each observer
         self._latest: Row | None = None
         self._last_k = -1
         self._seconds_before, self._start = 0.0, time.monotonic()
@@ -122,7 +138,22 @@ class Recorder(Callback):
         if trainer.global_step == 0:
             self._look(pl_module)
         else:  # the run goes on from a checkpoint, whose observation was seen
-            self._last_k = trainer.global_step
+            self._go_on(trainer, pl_module)
+
+    def _go_on(self, trainer: Trainer, module: LightningModule) -> None:
+        """Takes the observation of the checkpoint as the latest, so that the record can be closed at any time."""
+        assert isinstance(module, MeanFieldModule)
+        k = self._last_k = trainer.global_step
+        t = float(trainer.datamodule.schedule[k])  # type: ignore[attr-defined]  # set by fit
+        times = np.array([p.t for p in module.flow.progress])
+        observation = replace(module.observation, k=k, t=t, times=times, replicas=dict(module.latest))
+        series = {name: Spread(rows[-1]) for name, rows in self._replicas.items()}
+        arrays: dict[str, Arrays] = {}
+        for observer in self._observers:
+            with suppress(Exception):  # of an observer that begins here
+                arrays |= self._arrays(observer, observation, arrays)
+        row = Row(observation, series, self._predicted(k, t), {}, arrays)
+        self._latest = self._with_replicas(row, module)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: object) -> None:
         self._look(pl_module)
@@ -130,71 +161,141 @@ class Recorder(Callback):
     def _look(self, module: LightningModule) -> None:
         assert isinstance(module, MeanFieldModule)
         observation = module.observation
+        if self._latest is not None:
+            self._tell_of_assignments(self._latest.observation, module)
         if observation.k <= self._last_k:  # the last one again, when the flow has diverged since
             return
         self._last_k = observation.k
-        row = self._row(observation)
+        self._tell_of_assignments(observation, module)
+        row = self._row(observation, module.latest)
         columns = row.columns()
-        if self._rows and list(columns) != list(self._rows[0]):
-            known = self._rows[0]
-            columns = {name: columns.get(name, float("nan")) for name in known}
+        if self._rows:
+            columns = {name: columns.get(name, float("nan")) for name in self._rows[0]}
         self._rows.append(columns)
         for name, spread in row.series.items():
             self._replicas.setdefault(name, []).append(spread.values)
-        if observation.n_replicas > 1:
-            told_apart = {"seed": np.array(module.seeds), "alpha": module.alpha.numpy()}
-            whole = {name: rows for name, rows in self._replicas.items() if len(rows) == len(self._rows)}
-            values = {name: np.stack(rows) for name, rows in whole.items()}
-            row = Row(
-                *(row.observation, row.series, row.theories, row.measures),
-                {**row.arrays, "replicas": {"t": self._column("t"), **told_apart, **values}},
-            )
-        self._latest = row
-        for sink in self.sinks:
-            sink.row(row, self._rows)
+        row = self._latest = self._with_replicas(row, module)
+        for sink in list(self.sinks):
+            self._give(sink, partial(sink.row, row, self._rows))
 
-    def _row(self, observation: Observation) -> Row:
-        """What observers and theories say of an observation."""
-        k, t = observation.k, observation.t
-        series = {name: Spread(values) for name, values in observation.replicas.items()}
-        theories = {prediction.name: prediction.series(k, t) for prediction in self.predictions}
+    def _with_replicas(self, row: Row, module: MeanFieldModule) -> Row:
+        """The same with every series of every replica among its arrays."""
+        if row.observation.n_replicas == 1:
+            return row
+        told_apart = {"seed": np.array(module.seeds), "alpha": module.alpha.numpy()}
+        values = {name: np.stack(rows) for name, rows in self._replicas.items()}
+        return replace(row, arrays={**row.arrays, REPLICAS: {"t": self._column("t"), **told_apart, **values}})
+
+    def _row(self, observation: Observation, seen: Mapping[str, Float[np.ndarray, " R"]]) -> Row:
+        """What observers and theories say of an observation, of whose networks ``seen`` was seen."""
+        series = {name: Spread(values) for name, values in seen.items()}
+        theories = self._predicted(observation.k, observation.t)
         measures: dict[str, dict[str, float]] = {name: {} for name in theories}
         arrays: dict[str, Arrays] = {}
         for observer in list(self._observers):
-            seen = self._ask(observer, partial(self._see, observer, observation, list(series)))
-            if seen is not None:
-                series |= seen[0]
-                measures = {name: {**measures[name], **seen[1][name]} for name in measures}
-                arrays |= seen[2]
+            so_far = Row(observation, series, theories, measures, arrays)
+            found = self._ask(observer, partial(self._see, observer, so_far))
+            if found is not None:
+                series |= found[0]
+                measures = {name: {**measures[name], **found[1].get(name, {})} for name in measures}
+                arrays |= found[2]
+        for name in self._replicas:  # of observers that were left out
+            series.setdefault(name, Spread(np.full(observation.n_replicas, np.nan)))
         return Row(observation, series, theories, measures, arrays)
 
+    def _predicted(self, k: int, t: float) -> dict[str, Mapping[str, Curve]]:
+        """What each theory says; one that fails is left out from then on, and its columns go on as NaN."""
+        found = {}
+        for prediction in list(self.predictions):
+            try:
+                found[prediction.name] = prediction.series(k, t)
+            except Exception as error:  # a user's theory may fail in any way, and must not cost the run
+                self._leave_out(prediction.name, f"the theory {prediction.name}", error)
+                self.predictions.remove(prediction)
+        return found
+
     def _see(
-        self, observer: Observer, observation: Observation, taken: Sequence[str]
+        self, observer: Observer, row: Row
     ) -> tuple[dict[str, Spread], dict[str, Mapping[str, float]], Mapping[str, Arrays]]:
-        """The series, measures and arrays that an observer adds.
+        """The series, measures and arrays that an observer adds to a row.
 
         Raises:
-            ValueError: If a series cannot be recorded.
+            ValueError: If one of them cannot be recorded.
         """
-        series = {name: spread_of(name, value, observation) for name, value in observer.observe(observation).items()}
+        observation = row.observation
+        returned = mapping_of(observer.observe(observation), "observe")
+        series = {name: spread_of(name, value, observation) for name, value in returned.items()}
+        measures: dict[str, Mapping[str, float]] = {}
+        for prediction in self.predictions:
+            compared = mapping_of(observer.compare(observation, prediction), "compare")
+            measures[prediction.name] = {name: measure_of(name, value) for name, value in compared.items()}
         for name in series:
-            if name in taken:
+            if name in row.series:
                 raise ValueError(f"there is a series {name} already")
-            if self._rows and f"{name}_network" not in self._rows[0]:
-                raise ValueError(f"the series {name} was not there from the first observation on")
-        compared = {p.name: observer.compare(observation, p) for p in self.predictions}
-        return series, compared, observer.arrays(observation, self.predictions)
+            if name in TAKEN or name.startswith("agreement_"):
+                raise ValueError(f"{name} is what summary.json or replicas.npz call something else")
+        taken = row.columns()
+        columns = Row(observation, series, {}, measures, {}).columns()
+        own = [name for name in columns if name not in ("k", "t")]
+        for name in own:
+            if name in taken:
+                raise ValueError(f"there is a column {name} already")
+            if self._rows and name not in self._rows[0]:
+                raise ValueError(f"the column {name} was not there from the first observation on")
+        before = self._columns.setdefault(id(observer), own)
+        gone = tuple(f"_{name}" for name in self._left_out)  # theories, which are not compared with any more
+        if missing := [name for name in before if name not in own and not name.endswith(gone)]:
+            raise ValueError(f"the column {missing[0]} is missing, which it has had before")
+        return series, measures, self._arrays(observer, observation, row.arrays)
+
+    def _arrays(self, observer: Observer, observation: Observation, taken: Mapping[str, Arrays]) -> dict[str, Arrays]:
+        """The arrays that an observer keeps.
+
+        Raises:
+            ValueError: If one cannot be kept.
+        """
+        files = mapping_of(observer.arrays(observation, self.predictions), "arrays")
+        for file, arrays in files.items():
+            if file in taken or file in (REPLICAS, PREPARATION):
+                raise ValueError(f"there is a file {file}.npz already")
+            if not isinstance(file, str) or not file.isidentifier():
+                raise ValueError(f"{file!r} cannot be the name of a file of arrays; use letters, digits and _")
+            for name, values in mapping_of(arrays, f"arrays: {file}").items():
+                if not isinstance(name, str) or not isinstance(values, np.ndarray) or values.dtype.hasobject:
+                    raise ValueError(f"{file}.npz must be of arrays by name, and {name!r} is {values!r:.60}")
+        return dict(files)
 
     def _ask(self, observer: Observer, question: Callable[[], T]) -> T | None:
         """The answer of an observer; one that has none is left out from then on."""
         try:
             return question()
         except Exception as error:  # a user's observer may fail in any way, and must not cost the run
-            name = getattr(observer, "name", type(observer).__name__)
-            self._left_out[name] = told(error)
+            name = observer.called or type(observer).__name__
+            self._leave_out(name, name if not observer.called else f"callbacks.{name}", error)
             self._observers.remove(observer)
-            print(f"mfnet: {name} is left out: {told(error)}", file=sys.stderr, flush=True)
             return None
+
+    def _give(self, sink: Sink, gift: Callable[[], None]) -> None:
+        """Gives something to a sink; one that fails is left out, unless it is needed."""
+        try:
+            gift()
+        except Exception as error:  # a server may be gone
+            if sink.needed:
+                raise
+            name = sink.called or type(sink).__name__
+            self._leave_out(name, f"logger.{name}", error)
+            self.sinks.remove(sink)
+
+    def _leave_out(self, name: str, shown: str, error: Exception) -> None:
+        self._left_out[name] = told(error)
+        say(f"{shown} is left out from now on: {said(error)}")
+
+    def _tell_of_assignments(self, observation: Observation, module: MeanFieldModule) -> None:
+        """Says, once a name, that what a callback assigns to an observation is not recorded."""
+        for name in observation.assigned(module.latest) - self._assigned:
+            self._assigned.add(name)
+            how = f"return it from an Observer, or from a function: +callbacks.{name}._target_=my_module.my_function"
+            say(f"observation.series[{name!r}] was assigned, which is not recorded; {how}")
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, MeanFieldModule)
@@ -205,14 +306,18 @@ class Recorder(Callback):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         assert isinstance(pl_module, MeanFieldModule)
-        if self._latest is not None:
-            interrupted = isinstance(exception, KeyboardInterrupt)
-            reason = StopReason.INTERRUPTED if interrupted else f"{StopReason.ERROR}: {told(exception)}"
-            self._close(pl_module, reason, finished=False)
+        if self._latest is None or self.contents is not None:  # nothing was seen, or all of it is told
+            return
+        interrupted = isinstance(exception, KeyboardInterrupt)
+        if not interrupted:  # another callback may have failed at an observation that was not looked at yet
+            self._look(pl_module)
+        reason = StopReason.INTERRUPTED if interrupted else f"{StopReason.ERROR}: {told(exception)}"
+        self._close(pl_module, reason, finished=False)
 
     def _close(self, module: MeanFieldModule, stop_reason: str, *, finished: bool) -> None:
         """Gives the sinks the whole: an interruption may have come between an observation and its row."""
         assert self._latest is not None
+        self._tell_of_assignments(self._latest.observation, module)
         history = {name: self._column(name) for name in self._rows[0]}
         names = [prediction.name for prediction in self.predictions]
         seconds = self._seconds_before + time.monotonic() - self._start
@@ -225,12 +330,31 @@ class Recorder(Callback):
             for entry in self.trusted()
         }
         for observer in list(self._observers):
-            summary |= self._ask(observer, partial(observer.summary, history, names)) or {}
+            summary |= self._ask(observer, partial(self._summary, observer, history, names, summary)) or {}
         if self._left_out:
             summary["left_out"] = self._left_out
-        self.contents = Contents(history, self._latest.arrays, summary)
-        for sink in self.sinks:
-            sink.end(self.contents, finished=finished)
+        self.contents = Contents(history, self._latest.arrays, finite(summary))
+        for sink in list(self.sinks):
+            self._give(sink, partial(sink.end, self.contents, finished=finished))
+
+    @staticmethod
+    def _summary(
+        observer: Observer, history: Mapping[str, np.ndarray], theories: list[str], taken: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """What an observer adds to the summary.
+
+        Raises:
+            ValueError: If it cannot be written, or stands there already.
+        """
+        added = dict(mapping_of(observer.summary(history, theories), "summary"))
+        for name in added:
+            if name in taken:
+                raise ValueError(f"summary.json has {name} already")
+        try:
+            json.dumps(added)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"what it adds to summary.json cannot be written as JSON: {told(error)}") from None
+        return added
 
     def _column(self, name: str) -> Float[np.ndarray, " K"]:
         return np.array([row[name] for row in self._rows], dtype=float)
@@ -246,22 +370,65 @@ class Recorder(Callback):
         self._replicas = {name: list(rows.numpy().copy()) for name, rows in state_dict["replicas"].items()}
 
 
-def spread_of(name: str, value: Value, observation: Observation) -> Spread:
+def say(line: str) -> None:
+    """Tells the user something, in a line."""
+    print(f"mfnet: {line}", file=sys.stderr, flush=True)
+
+
+def said(error: Exception) -> str:
+    """What an exception says, in a line; of another than ValueError, which kind it is."""
+    return told(error) if type(error) is ValueError else f"{type(error).__name__}: {told(error)}"
+
+
+def mapping_of(returned: Any, method: str) -> Mapping[Any, Any]:
+    """What a method of an observer has returned.
+
+    Raises:
+        ValueError: If it is not a mapping.
+    """
+    if not isinstance(returned, Mapping):
+        raise ValueError(f"{method} must return a mapping, and has returned {returned!r:.60}")
+    return returned
+
+
+def measure_of(name: Any, value: Any) -> float:
+    """A measure that an observer has returned.
+
+    Raises:
+        ValueError: If it is not a number with a name.
+    """
+    values = _numbers(name, value)
+    if values.shape != ():
+        raise ValueError(f"{name} has the shape {values.shape}; a measure of a theory is one number")
+    return float(values)
+
+
+def spread_of(name: Any, value: Value, observation: Observation) -> Spread:
     """What an observer has returned of a series.
 
     Raises:
         ValueError: If it is not a number for each replica.
     """
-    if not name.isidentifier():
-        raise ValueError(f"{name!r} cannot be the name of a series; use letters, digits and _")
-    values = value.detach().double().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
-    if values.dtype.kind not in "biuf":
-        raise ValueError(f"{name} is {value!r:.60}, and not a number")
-    values = values.astype(float)
+    values = _numbers(name, value)
     R = observation.n_replicas
     if values.shape == () and R == 1:
         values = values[None]
     if values.shape != (R,):
         wanted = "one number" if R == 1 else f"a number for each of {R} replicas, of shape ({R},)"
         raise ValueError(f"{name} has the shape {values.shape}; it must be {wanted}")
-    return Spread(values)
+    return Spread(values.copy())  # which may change in place before the next observation
+
+
+def _numbers(name: Any, value: Any) -> np.ndarray:
+    """Numbers with a name.
+
+    Raises:
+        ValueError: If they are none, or the name could not be that of a column.
+    """
+    if not isinstance(name, str) or not name.isidentifier():
+        raise ValueError(f"{name!r} cannot be the name of a series; use letters, digits and _")
+    values = value.detach().cpu().double().numpy() if isinstance(value, Tensor) and value.isreal().all() else value
+    values = np.asarray(values)
+    if values.dtype.kind not in "biuf":
+        raise ValueError(f"{name} is {value!r:.60}, and not a number")
+    return values.astype(float)

@@ -24,6 +24,13 @@ from mfnet.training.observation import Observation, Spread
 
 TABLE_SERIES = (GAMMA, UNSATISFIED, TEST_ERROR)
 
+#: Names in ``summary.json`` and ``replicas.npz`` that are not those of series.
+TAKEN = {
+    *("config", "identity", "version", "git_commit", "device", "dtype", "wall_seconds", "evaluator", "trust"),
+    *("drive_evaluations", "steps", "stop_reason", "t_end", "n_unsatisfied", "series", "theories", "agreement"),
+    *("replicas", "final", "stop_reasons", "t_ends", "left_out", "nodes", "baselines", "k", "t", "seed", "alpha"),
+}
+
 
 def summarise(
     module: MeanFieldModule,
@@ -58,7 +65,7 @@ def summarise(
         "stop_reason": stop_reason,
         "t_end": observation.t,
         "n_unsatisfied": int((observation.train_margins[0] < observation.h).sum()),
-        **{name: _finite(spread.mean) for name, spread in last.items() if name != UNSATISFIED.name},
+        **{name: spread.mean for name, spread in last.items() if name != UNSATISFIED.name},
         "series": list(last),
         "theories": list(theories),
     }
@@ -75,18 +82,23 @@ def of_replicas(module: MeanFieldModule, observation: Observation, last: Mapping
     return {
         "n_unsatisfied": last[UNSATISFIED.name].mean * observation.train_margins.shape[1],
         "replicas": module.n_replicas,
-        "final": {
-            name: {"mean": _finite(spread.mean), "std": _finite(spread.std), "se": _finite(spread.se)}
-            for name, spread in last.items()
-        },
+        "final": {name: {"mean": spread.mean, "std": spread.std, "se": spread.se} for name, spread in last.items()},
         "stop_reasons": [str(p.stop_reason or module.stop_reason or StopReason.T_MAX) for p in progress],
         "t_ends": [p.t for p in progress],
     }
 
 
-def _finite(value: float) -> float | None:
-    """``value`` as JSON can hold it."""
-    return value if math.isfinite(value) else None
+def finite(value: Any) -> Any:
+    """``value`` as JSON can hold it: numbers that are not finite are None.
+
+    >>> finite({"a": [1.0, math.inf], "b": {"c": math.nan}})
+    {'a': [1.0, None], 'b': {'c': None}}
+    """
+    if isinstance(value, Mapping):
+        return {name: finite(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def table(history: Mapping[str, Float[np.ndarray, " K"]], rows: int = 9) -> str:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
-import logging
+import io
 import shutil
 import sys
 import threading
-import warnings
 from collections.abc import Sequence
+from contextlib import redirect_stderr
 from typing import Any
 
 import lightning
 import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import Checkpoint as AnyCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 
 from mfnet.compute.processes import ALONE, Processes
@@ -22,15 +24,15 @@ from mfnet.compute.rank import rank
 from mfnet.record.contents import Contents
 from mfnet.record.directory import RunDirectory
 from mfnet.setup import settings
-from mfnet.setup.errors import InvalidSettingError
-from mfnet.setup.pieces import Builder, name_of
+from mfnet.setup.errors import InvalidSettingError, SettingError
+from mfnet.setup.pieces import Builder, name_of, told
 from mfnet.setup.setup import Setup
-from mfnet.theory.prediction import Prediction
 from mfnet.training.build import Pieces
 from mfnet.training.callbacks import LastCheckpoint, Observable, Observer, RunProgress, SigtermIsCtrlC
 from mfnet.training.checkpoint import Checkpoint
-from mfnet.training.checks import check_devices, check_pieces, n_processes
+from mfnet.training.checks import callback_keys, check_columns, check_devices, check_pieces, n_processes
 from mfnet.training.module import MeanFieldModule
+from mfnet.training.quiet import quiet
 from mfnet.training.recorder import Recorder, Sink
 from mfnet.training.run import Run
 from mfnet.training.sinks import CurveLogger, Files, TensorBoard
@@ -69,6 +71,7 @@ class Training:
     Attributes:
         pieces: What the setup describes.
         times: The observation times.
+        predictions: What theories say, on the process that looks.
     """
 
     def __init__(self, setup: Setup, directory: RunDirectory | None = None, checkpoint: Checkpoint | None = None):
@@ -78,9 +81,13 @@ class Training:
         self.pieces = Pieces(setup, self.processes)
         check_devices(setup)
         check_pieces(self.pieces)
+        self._check_options()
         self.times = self.pieces.theories.times
         if checkpoint is not None:
             self.times = checkpoint.extend(self.times)
+        theories = self.pieces.theories
+        self.predictions = [theories.prediction(name, self.times) for name in theories.names] if self.first else []
+        check_columns(self.predictions)
 
     @property
     def first(self) -> bool:
@@ -103,7 +110,10 @@ class Training:
 
     def run(self) -> Run:
         """Trains, and returns what is left; on all processes but the first, the network alone is right."""
-        _quieten()
+        with quiet():
+            return self._run()
+
+    def _run(self) -> Run:
         pieces, setup = self.pieces, self.setup
         if self.directory is not None and self.first and self.checkpoint is None:
             shutil.rmtree(self.directory.tensorboard, ignore_errors=True)  # of a run that had no checkpoint yet
@@ -111,16 +121,16 @@ class Training:
         data.schedule = self.times
         seeds = pieces.seeds if setup.replicas > 1 else ()
         module = MeanFieldModule(pieces.networks, pieces.loss, setup.alpha, pieces.flow, pieces.rules, seeds)
-        names = pieces.theories.names if self.first else []
-        predictions = [Prediction(name, pieces.theories.named(name), self.times, pieces.draw) for name in names]
-        loggers, sinks = self._sinks() if self.first else ([], [])
         callbacks = self._callbacks() if self.first else []
+        loggers, sinks = self._sinks() if self.first else ([], [])
         observers = [callback for callback in callbacks if isinstance(callback, Observer)]
-        recorder = Recorder(observers, predictions, sinks, setup.config, setup.identity, self._trusted)
-        progress = [RunProgress(predictions)] if self.first and self._show_progress() else []
-        kept = [LastCheckpoint(self.directory.checkpoint, setup.config)] if self.directory is not None else []
+        recorder = Recorder(observers, self.predictions, sinks, setup.config, setup.identity, self._trusted)
+        progress = [RunProgress(self.predictions)] if self.first and self._show_progress() else []
+        versions = {sink.called: sink.version for sink in sinks if isinstance(sink, CurveLogger) and sink.version}
+        last = self.directory.checkpoint if self.directory is not None else None
+        kept = LastCheckpoint(last, setup.config, versions)
         in_main_thread = threading.current_thread() is threading.main_thread()
-        every: list[Callback] = [*callbacks, *([recorder] if self.first else []), *progress, *kept]
+        every: list[Callback] = [*callbacks, *([recorder] if self.first else []), *progress, kept]
         every += [SigtermIsCtrlC()] if in_main_thread else []
         trainer = lightning.Trainer(
             accelerator=setup.trainer["accelerator"],
@@ -134,6 +144,7 @@ class Training:
             enable_progress_bar=bool(progress),
             enable_model_summary=False,
             callbacks=every,
+            default_root_dir=self.directory.path if self.directory is not None else None,
             **self._options(),
         )
         path = self.checkpoint.path if self.checkpoint is not None else None
@@ -141,7 +152,11 @@ class Training:
             trainer.fit(module, datamodule=data, ckpt_path=path)
         except SystemExit:  # Lightning's answer to Ctrl-C
             raise KeyboardInterrupt from None
-        theories = {prediction.name: prediction.theory for prediction in predictions}
+        finally:
+            for sink in sinks:
+                if isinstance(sink, CurveLogger):
+                    sink.close()
+        theories = {prediction.name: prediction.theory for prediction in self.predictions}
         network = pieces.networks
         where = self.directory.path if self.directory is not None else None
         contents = recorder.contents or Contents({}, {}, {})  # on processes that do not look
@@ -160,25 +175,54 @@ class Training:
         names = [name for name in self.setup.trainer if f"trainer.{name}" not in settings.BY_KEY]
         return {name: build(f"trainer.{name}") for name in names if name != "callbacks"}
 
+    def _check_options(self) -> None:
+        """Lets Lightning's trainer look at its options.
+
+        Raises:
+            InvalidSettingError: If it refuses them.
+        """
+        options = self._options()
+        if not options:
+            return
+        try:
+            with quiet(), redirect_stderr(io.StringIO()):
+                lightning.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, max_epochs=1, **options)
+        except Exception as error:  # of many kinds
+            named = ", ".join(f"{name}={self.setup.trainer[name]}" for name in options)
+            raise InvalidSettingError("trainer", named, told(error)) from error
+
     def _callbacks(self) -> list[Callback]:
-        """What the setup says looks at the run; functions of an observation are observers."""
+        """What the setup says looks at the run; functions of an observation are observers.
+
+        Raises:
+            InvalidSettingError: If one cannot be made, or has nowhere to write.
+        """
         build = Builder(self.setup.config, self.setup.objects)
         callbacks: list[Callback] = []
-        for name in self.setup.callbacks:
-            key = f"callbacks.{name}"
-            target = build.target(key)
-            if isinstance(target, Callback):
-                callbacks.append(target)
-            elif inspect.isclass(target):
-                callbacks.append(build(key))
+        for key in callback_keys(self.setup):
+            target, name = build.target(key), key.rpartition(".")[2]
+            if inspect.isclass(target) or isinstance(target, Callback):
+                callback: Callback = build(key)
             else:
-                callbacks.append(Observable(target, name))
-        if "callbacks" in self.setup.trainer:
-            callbacks += build("trainer.callbacks")
+                given = {inner: build(f"{key}.{inner}") for inner in build.at(key) if inner[0] != "_"}
+                callback = Observable(functools.partial(target, **given) if given else target, name)
+            if any(callback is other for other in callbacks):
+                raise InvalidSettingError(key, type(callback).__name__, "is there already, under another name")
+            if isinstance(callback, Observer):
+                callback.called = name
+            if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
+                if self.directory is None:
+                    raise InvalidSettingError(key, "ModelCheckpoint", "writes files; give it a dirpath, or a directory")
+                callback.dirpath = str(self.directory.checkpoint.parent.absolute())
+            callbacks.append(callback)
         return callbacks
 
     def _sinks(self) -> tuple[list[Logger], list[Sink]]:
-        """Lightning's loggers, and where the record goes."""
+        """Lightning's loggers, and where the record goes.
+
+        Raises:
+            InvalidSettingError: If one cannot be made, or has nowhere to write.
+        """
         directory, checkpoint, setup = self.directory, self.checkpoint, self.setup
         loggers: list[Logger] = []
         sinks: list[Sink] = [Files(directory, self.pieces.data.fitted)] if directory is not None else []
@@ -186,36 +230,41 @@ class Training:
         for name in setup.logger:
             key = f"logger.{name}"
             target = build.target(key)
-            if isinstance(target, Logger):
-                logger = target
-            elif directory is None:
+            own = isinstance(target, Logger)
+            if not own and directory is None:
                 if "logger" in setup.asked:
                     raise InvalidSettingError("logger", name, "writes files; give a directory")
                 continue
-            elif issubclass(target, TensorBoard):
+            if not own and issubclass(target, TensorBoard):
                 goes_on = checkpoint.k if checkpoint is not None else None
                 tensorboard = build(key, directory=directory, config=setup.config, goes_on=goes_on)
                 sinks.append(tensorboard)
                 loggers.append(tensorboard.logger)
                 continue
-            else:
-                given = {**setup.logger[name]}
-                if "save_dir" in inspect.signature(target).parameters and given.get("save_dir") is None:
-                    given["save_dir"] = str(directory.path)
-                logger = Builder({"logger": {name: given}}, setup.objects)(key)
+            version = checkpoint.loggers.get(name) if checkpoint is not None else None
+            try:
+                logger = target if own else self._logger(name, target, version)
+                sink = CurveLogger(logger, setup.config, checkpoint is not None, name, version, closes=not own)
+            except SettingError:
+                raise
+            except Exception as error:  # a server may be gone, or want to know who asks
+                raise InvalidSettingError("logger", name, f"cannot be started: {told(error)}") from error
             loggers.append(logger)
-            sinks.append(CurveLogger(logger, setup.config, goes_on=checkpoint is not None))
+            sinks.append(sink)
         return loggers, sinks
 
-
-def _quieten() -> None:
-    """Silences what Lightning says of loaders, hardware and its own innards: a schedule has no workers."""
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    for message in (
-        ".*does not have many workers.*",
-        ".*number of training batches.*",
-        ".*LeafSpec.*",
-        ".*GPU available.*",
-    ):
-        warnings.filterwarnings("ignore", message=message)
+    def _logger(self, name: str, target: type, version: str | None) -> Logger:
+        """A logger of Lightning's that writes into the run's directory, or goes on with what it has logged."""
+        assert self.directory is not None
+        parameters = inspect.signature(target).parameters
+        given = {key: value for key, value in self.setup.logger[name].items() if value is not None}
+        if "save_dir" in parameters and "save_dir" not in given:
+            usual = parameters["save_dir"].default
+            inside = usual if isinstance(usual, str) else ""
+            given["save_dir"] = str((self.directory.path / inside).absolute())
+        if version is not None and "run_id" in parameters:
+            given.setdefault("run_id", version)
+        elif version is not None and "id" in parameters:
+            given = {"id": version, "resume": "allow", **given}
+        logger: Logger = Builder({"logger": {name: given}}, self.setup.objects)(f"logger.{name}")
+        return logger

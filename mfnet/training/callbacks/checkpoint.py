@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.callbacks import Checkpoint, Timer
 
 from mfnet.training.checkpoint import contents
 from mfnet.training.module import MeanFieldModule
@@ -19,14 +19,17 @@ class LastCheckpoint(Checkpoint):
     """Saves after each observation, replacing the file as a whole; Lightning calls it after the other callbacks.
 
     Args:
-        path: The checkpoint.
+        path: The checkpoint; None where there is none, and others are told what `read_checkpoint` needs.
         config: What is run, in plain containers.
+        loggers: What each logger calls the run, so that it can go on with it.
     """
 
-    def __init__(self, path: Path, config: Mapping[str, Any]):
-        self.path, self.config = path, config
+    def __init__(self, path: Path | None, config: Mapping[str, Any], loggers: Mapping[str, str] | None = None):
+        self.path, self.config, self.loggers = path, config, dict(loggers or {})
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: object) -> None:
+        if self.path is None:
+            return
         temporary = self.path.with_suffix(".part")
         trainer.save_checkpoint(temporary)  # by every process: what is divided is gathered; the first one writes
         if trainer.is_global_zero:
@@ -36,6 +39,7 @@ class LastCheckpoint(Checkpoint):
         assert isinstance(pl_module, MeanFieldModule)
         k = trainer.global_step
         times = np.append(trainer.datamodule.schedule[:k], pl_module.flow.t)  # type: ignore[attr-defined]  # set by fit
-        checkpoint.update(contents(k, times, pl_module.stop_reason, self.config))
+        checkpoint.update(contents(k, times, pl_module.stop_reason, self.config, self.loggers))
+        checkpoint["callbacks"].pop(Timer.__qualname__, None)  # a new start has its own +trainer.max_time
         # a longer schedule may follow: only Lightning's own end of an epoch forbids it
         checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"] = False

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from lightning.pytorch import LightningModule, Trainer
 
 from mfnet.record.directory import curve_columns
 from mfnet.theory.prediction import Prediction
@@ -32,6 +33,9 @@ class ExampleLog(Observer):
     def __init__(self, n: int = 2000):
         self.n = n
         self._times: list[float] = []
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self._times = []
 
     def observe(self, observation: Observation) -> Mapping[str, Value]:
         margins = observation.train_margins[0, : self.n].double().cpu().numpy()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
+from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
 from mfnet.network import MeanFieldNetwork
@@ -32,6 +33,9 @@ class KernelLog(Observer):
             raise ValueError(f"n={n} must be at least 1")
         self.n = n
         self._initial: Tensor | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self._initial = None
 
     def observe(self, observation: Observation) -> Mapping[str, Value]:
         network = observation.networks

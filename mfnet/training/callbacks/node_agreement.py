@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from jaxtyping import Float
+from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
 from mfnet.network.observables import node_projections, r_squared, share_outside
@@ -55,6 +56,9 @@ class NodeAgreement(Observer):
         self.least = {R2_A: r2, R2_W_PAR: r2, R2_MOVED: moved}
         self._basis: Tensor | None = None
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self._basis = None
+
     def observe(self, observation: Observation) -> Mapping[str, Value]:
         network, task = observation.networks, observation.tasks[0]
         if self._basis is None:
@@ -88,9 +92,11 @@ class NodeAgreement(Observer):
 
     def _departure(self, history: Mapping[str, Float[np.ndarray, " K"]], theory: str) -> dict[str, Any]:
         """Until when nodes and the unsatisfied fraction followed ``theory``, and what was seen where nodes did not."""
-        network, predicted = (history[f"{UNSATISFIED.name}_{side}"] for side in ("network", theory))
+        network, predicted = (history.get(f"{UNSATISFIED.name}_{side}") for side in ("network", theory))
+        assert network is not None
         within = {measure: history[f"{measure}_{theory}"] >= least for measure, least in self.least.items()}
-        within[UNSATISFIED.name] = np.abs(network - predicted) <= self.unsatisfied
+        if predicted is not None:  # a theory may speak of nodes alone
+            within[UNSATISFIED.name] = np.abs(network - predicted) <= self.unsatisfied
         last = {name: len(holds) - 1 if holds.all() else int(np.argmin(holds)) - 1 for name, holds in within.items()}
         leaves = min(last[measure] for measure in self.least)
         departed, then = leaves + 1 < len(network), min(leaves + 1, len(network) - 1)

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from lightning.pytorch import LightningModule, Trainer
 
 from mfnet.theory.overlay import Nodes
 from mfnet.theory.prediction import Prediction
@@ -29,6 +30,9 @@ class NodeLog(Observer):
         self.n = n
         self._t: list[float] = []
         self._rows: list[tuple[np.ndarray, ...]] = []
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self._t, self._rows = [], []
 
     @property
     def trajectories(self) -> Nodes:

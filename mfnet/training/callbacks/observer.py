@@ -21,7 +21,15 @@ class Observer(Callback):
 
     To add an observable of your own, write `observe`; a function of an observation that returns a number a replica
     does as well. What one returns keeps its names from one observation to the next. An observer that raises an
-    exception, or returns what cannot be recorded, is left out from then on, and the run says so.
+    exception, or returns what cannot be recorded, is left out from then on: a line on stderr says so, and the run goes
+    on.
+
+    >>> def largest_weight(observation):
+    ...     return observation.a.abs().amax(dim=1)  # (R,)
+    >>> import mfnet
+    >>> run = mfnet.train(M=20, N=100, d=5, schedule={"t_max": 1.0, "per_decade": 1}, callbacks=[largest_weight])
+    >>> [column for column in run.history if column.startswith("largest")]
+    ['largest_weight_network']
     """
 
     #: Whether it looks at one network, and cannot go with replicas.
@@ -29,6 +37,14 @@ class Observer(Callback):
 
     #: Whether it needs all nodes on one process, and cannot go with a network that is divided by nodes.
     of_all_nodes: ClassVar[bool] = True
+
+    #: Its name under ``callbacks`` in the settings, if it has one.
+    called: str = ""
+
+    @property
+    def state_key(self) -> str:
+        """What its state in a checkpoint is found by: several of one class each have their own."""
+        return f"{type(self).__qualname__} {self.called}".rstrip()
 
     def observe(self, observation: Observation) -> Mapping[str, Value]:
         """Series that it adds: for each name a number a replica, as a tensor or array (R,)."""
@@ -57,10 +73,7 @@ class Observable(Observer):
 
     def __init__(self, function: Callable[[Observation], Value], name: str | None = None):
         self.function, self.name = function, name or function.__name__
-
-    @property
-    def state_key(self) -> str:
-        return f"{type(self).__qualname__} {self.name}"
+        self.called = self.name
 
     def observe(self, observation: Observation) -> Mapping[str, Value]:
         return {self.name: self.function(observation)}

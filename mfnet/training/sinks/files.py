@@ -18,6 +18,8 @@ class Files(Sink):
         fitted: What was fitted to real data.
     """
 
+    needed = True
+
     def __init__(self, directory: RunDirectory, fitted: Arrays):
         self.directory = directory
         if fitted:

@@ -44,13 +44,13 @@ def margin_layout(observed: Sequence[str]) -> dict[str, dict[str, list[object]]]
     return {"Network against theory": {label: ["Margin", [value(name), *band(name)]] for name, label in labels.items()}}
 
 
-def write_end(writer: SummaryWriter, config: Mapping[str, Any], series: Mapping[str, float | None]) -> None:
+def write_end(writer: SummaryWriter, config: Mapping[str, Any], series: Mapping[str, float]) -> None:
     """HParams: settings and final metrics, in a run of their own, whose every scalar TensorBoard takes for a metric.
 
     No run says what the experiment is: TensorBoard would believe one of them for all, whereas by itself it finds every
     setting of any run, and shows those first that differ.
     """
-    metrics = {f"{FINAL}/{name}": number for name, number in series.items() if number is not None}
+    metrics = {f"{FINAL}/{name}": number for name, number in series.items()}
     _, *session = hparams(hyperparameters(config), metrics)
     for name, number in metrics.items():
         writer.add_scalar(name, number)

@@ -32,6 +32,8 @@ class TensorBoard(Sink):
         histograms_every: Observations between two histograms.
     """
 
+    called = "tensorboard"
+
     def __init__(
         self, directory: RunDirectory, config: Mapping[str, Any], goes_on: int | None = None, histograms_every: int = 4
     ):
@@ -86,7 +88,7 @@ class TensorBoard(Sink):
         for figure in sorted(Path(self.directory.figures).glob("*.png")):
             writer.add_image(f"figures/{figure.stem}", imread(figure)[..., :3], dataformats="HWC")
         with SummaryWriter(str(self.directory.tensorboard / tags.FINAL)) as end:
-            tags.write_end(end, self.config, {name: contents.summary.get(name) for name in contents.series})
+            tags.write_end(end, self.config, contents.final)
         for theory in self._writers.values():
             theory.close()
         self._writers.clear()
