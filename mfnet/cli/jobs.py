@@ -21,7 +21,6 @@ from mfnet.setup.checks import check_directory, check_targets
 from mfnet.setup.compose import compose, task
 from mfnet.setup.errors import InvalidSettingError, SettingError
 from mfnet.setup.pieces import Builder, name_of
-from mfnet.setup.resolution import resolved
 from mfnet.setup.settings import Effect, kept
 from mfnet.setup.setup import Setup
 from mfnet.setup.theories import Theories
@@ -195,7 +194,7 @@ def job_of(composed: DictConfig, overrides: list[str]) -> Job:
 
 def _resolved(composed: DictConfig) -> Setup:
     """The setup of a composed config, which then has the N and d of real data, and the name of its directory."""
-    setup = resolved(task(composed), {}, {})
+    setup = Setup.resolved(task(composed))
     with open_dict(composed):
         composed.N, composed.d = setup.N, setup.d
         for part, key in ((composed.hydra.run, "dir"), (composed.hydra.sweep, "subdir")):

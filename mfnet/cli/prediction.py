@@ -16,7 +16,6 @@ from mfnet.cli.run import in_its_directory, shown
 from mfnet.record.directory import RunDirectory, curve_columns
 from mfnet.record.series import GAMMA, SERIES
 from mfnet.setup.errors import SettingError
-from mfnet.setup.resolution import resolved
 from mfnet.setup.setup import Setup
 from mfnet.setup.theories import Theories
 
@@ -44,7 +43,7 @@ def predict(arguments: Arguments, typed: Sequence[str]) -> int:
 
 
 def _in_sweep(config: DictConfig) -> None:
-    _predict(resolved(config, {}, {}), RunDirectory(HydraConfig.get().runtime.output_dir))
+    _predict(Setup.resolved(config), RunDirectory(HydraConfig.get().runtime.output_dir))
 
 
 def _predict(setup: Setup, directory: RunDirectory) -> int:

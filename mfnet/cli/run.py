@@ -22,7 +22,6 @@ from mfnet.cli.jobs import Job
 from mfnet.record.directory import RunDirectory, RunInUseError, RunState
 from mfnet.record.stop_reason import StopReason
 from mfnet.setup.errors import InvalidSettingError, SettingError
-from mfnet.setup.resolution import resolved
 from mfnet.setup.setup import Setup
 
 #: Exit status of what was ended by Ctrl-C or SIGTERM, as the shell's.
@@ -97,7 +96,7 @@ def in_sweep(config: DictConfig) -> float | None:
     try:
         with directory.lock():
             if directory.state() is not RunState.COMPLETE:  # by another process since the sweep was started
-                _train_in_sweep(resolved(config, {}, {}), directory)
+                _train_in_sweep(Setup.resolved(config), directory)
     except (RunInUseError, SettingError) as error:
         print(f"mfnet: error: {error}", file=sys.stderr, flush=True)
         if objective is not None:

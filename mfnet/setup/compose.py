@@ -129,13 +129,3 @@ def plain(config: DictConfig) -> dict[str, Any]:
         raise SettingError(" ".join(str(error).split())) from None
     assert isinstance(resolved, dict)
     return {str(key): value for key, value in resolved.items()}
-
-
-def _run_name(*, _root_: DictConfig) -> str:
-    """``${run_name:}`` in ``conf/train.yaml``: the name of a run's directory."""
-    from mfnet.setup.resolution import resolved
-
-    return resolved(task(_root_), {}, {}).name
-
-
-OmegaConf.register_new_resolver("run_name", _run_name, replace=True)

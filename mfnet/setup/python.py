@@ -16,9 +16,7 @@ from mfnet.setup.compose import Source, compose, task
 from mfnet.setup.errors import InvalidSettingError, SettingError
 from mfnet.setup.names import suggestion
 from mfnet.setup.pieces import makes, name_of
-from mfnet.setup.resolution import resolved
 from mfnet.setup.settings import BY_KEY, SYMBOLS_AND_GROUPS
-from mfnet.setup.setup import Setup
 
 #: Groups that hold any number of pieces, each by its name.
 MANY = ("overlay", "callbacks", "logger")
@@ -30,8 +28,8 @@ ONE = ("data", "flow", "theory", "schedule", "stop", "trainer", "network", "loss
 OWN = {"loss": "loss.name", "network": "network.activation"}
 
 
-def setup_of(settings: Mapping[str, Any]) -> Setup:
-    """The setup of settings that are given in Python; see `Setup.of`.
+def composed(settings: Mapping[str, Any]) -> tuple[DictConfig, dict[str, Any]]:
+    """The config of settings that are given in Python as `Setup.of` takes them, and the objects among them.
 
     Raises:
         SettingError: For the first setting that is wrong.
@@ -52,9 +50,9 @@ def setup_of(settings: Mapping[str, Any]) -> Setup:
             values = {"N": None, "d": None, "data": {}} | values
         with open_dict(config):
             for key, value in values.items():
-                own = isinstance(value, dict) and "_target_" in value
+                own = isinstance(value, dict) and (not value or "_target_" in value)
                 OmegaConf.update(config, key, value, merge=not own, force_add=True)
-        return resolved(config, objects, dict(settings))
+    return config, objects
 
 
 @lru_cache(maxsize=32)
@@ -101,6 +99,8 @@ def _sort_mapping(key: str, value: Mapping[str, Any], choices: dict[str, Any], v
 def _sort_many(key: str, value: Any, choices: dict[str, Any], values: dict[str, Any], objects: dict[str, Any]) -> None:
     """Choices by name, and pieces of the user's own, which are named by themselves where they are in a list."""
     entries = value if isinstance(value, Mapping) else {}
+    if key == "callbacks" and value is None:
+        values[key] = {}
     if not isinstance(value, Mapping):
         listed = [value] if isinstance(value, str) or not isinstance(value, Sequence) else value
         listed = [] if value is None else listed

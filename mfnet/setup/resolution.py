@@ -1,4 +1,4 @@
-"""From a composed config to a setup: sizes of real data, resolved interpolations, checks."""
+"""From a composed config to plain settings: sizes of real data, resolved interpolations, checks."""
 
 from __future__ import annotations
 
@@ -12,19 +12,17 @@ from mfnet.setup.checks import check, check_complete, check_targets
 from mfnet.setup.compose import plain
 from mfnet.setup.errors import InvalidSettingError
 from mfnet.setup.pieces import Builder
-from mfnet.setup.setup import Setup
 
 #: Settings of the command alone.
 _OF_THE_COMMAND = ("ckpt", "objective", "experiment")
 
 
-def resolved(config: DictConfig, objects: Mapping[str, Any], asked: Mapping[str, Any]) -> Setup:
-    """The setup that a config describes, which is changed: data with sizes of their own say N and d.
+def resolved(config: DictConfig, objects: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a run that a config describes, checked; data with sizes of their own say N and d in it.
 
     Args:
         config: The config, without Hydra's own part.
         objects: Pieces that were given as Python objects, by key.
-        asked: What the setup was asked for with.
 
     Raises:
         SettingError: For the first setting that is wrong.
@@ -39,9 +37,7 @@ def resolved(config: DictConfig, objects: Mapping[str, Any], asked: Mapping[str,
             with open_dict(config):
                 OmegaConf.update(config, key, size)
         settings = plain(config)
-    return Setup(
-        **{name: value for name, value in settings.items() if name not in _OF_THE_COMMAND}, objects=objects, asked=asked
-    )
+    return {name: value for name, value in settings.items() if name not in _OF_THE_COMMAND}
 
 
 def _sizes(settings: Mapping[str, Any], objects: Mapping[str, Any]) -> tuple[int, int]:

@@ -7,7 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from omegaconf import DictConfig, OmegaConf
+
 from mfnet.record.identity import identity, run_name
+from mfnet.setup.compose import task
+from mfnet.setup.python import composed
+from mfnet.setup.resolution import resolved
 from mfnet.setup.settings import Effect, kept
 
 #: A piece as its config says it: its class under ``_target_``, and the arguments.
@@ -83,9 +88,24 @@ class Setup:
         >>> setup.mean_field["flip"], setup.flow["_target_"]
         (0.1, 'mfnet.flow.Euler')
         """
-        from mfnet.setup.python import setup_of  # Hydra composes
+        config, objects = composed(settings)
+        return cls.resolved(config, objects, settings)
 
-        return setup_of(settings)
+    @classmethod
+    def resolved(
+        cls, config: DictConfig, objects: Mapping[str, Any] | None = None, asked: Mapping[str, Any] | None = None
+    ) -> Setup:
+        """The setup that a composed config describes; data with sizes of their own say N and d in it.
+
+        Args:
+            config: The config, without Hydra's own part.
+            objects: Pieces that were given as Python objects, by key.
+            asked: What the setup was asked for with.
+
+        Raises:
+            SettingError: For the first setting that is wrong.
+        """
+        return cls(**resolved(config, objects or {}), objects=dict(objects or {}), asked=dict(asked or {}))
 
     def but(self, **settings: Any) -> Setup:
         """The same with other settings, as `of` takes them."""
@@ -106,3 +126,7 @@ class Setup:
     def name(self) -> str:
         """Name of the run's directory among those of a sweep."""
         return run_name(self.config, self.identity)
+
+
+#: ``${run_name:}`` in ``conf/train.yaml``.
+OmegaConf.register_new_resolver("run_name", lambda *, _root_: Setup.resolved(task(_root_)).name, replace=True)

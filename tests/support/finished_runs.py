@@ -11,7 +11,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from mfnet.record.directory import RunDirectory
 from mfnet.record.series import GAMMA, TEST_ERROR, UNSATISFIED
 from mfnet.setup.compose import Source, compose, task
-from mfnet.setup.resolution import resolved
+from mfnet.setup.setup import Setup
 from mfnet.theory import MeanField
 
 
@@ -19,7 +19,7 @@ def composed(experiment, overrides=()):
     """The settings of a job, checked, in plain containers, and the parameters of the experiment's own sweep."""
     with Source().opened():
         config = compose([f"experiment={experiment}", *overrides])
-        return resolved(task(config), {}, {}).config, dict(config.hydra.sweeper.params or {})
+        return Setup.resolved(task(config)).config, dict(config.hydra.sweeper.params or {})
 
 
 def jobs(experiment):
