@@ -255,12 +255,15 @@ def check_directories(jobs: Sequence[Job], *, in_sweep: bool = False, goes_on: b
 
 
 def _check_same_run(job: Job) -> None:
-    """Checks that what is in the directory of a run is that run, where directories are not named by settings."""
+    """Checks that what is in the directory of a run is that run: it need not be named by its settings.
+
+    A run that was extended, or looked at otherwise, is the same.
+    """
     try:
         stored = RunDirectory(job.directory).read_summary()["config"]
     except (OSError, ValueError, KeyError, TypeError):
         return
-    if identity(kept(stored, Effect.RESULT, Effect.RECORD)) != job.setup.identity:
+    if identity(kept(stored, Effect.RESULT)) != identity(kept(job.setup.config, Effect.RESULT)):
         raise InvalidSettingError("hydra.sweep.subdir", job.directory, "has another run; name another hydra.sweep.dir")
 
 

@@ -31,6 +31,8 @@ def here(tmp_path):
     (tmp_path / "my confs" / "experiment").mkdir(parents=True)
     (tmp_path / "my confs" / "experiment" / "mine.yaml").write_text("# @package _global_\nM: 17\nalpha: 3.0\n")
     (tmp_path / "my confs" / "experiment" / "wrong.yaml").write_text("# @package _global_\nalpha: -1\n")
+    (tmp_path / "my confs" / "experiment" / "unreadable.yaml").write_text("M: [1\n")
+    (tmp_path / "my confs" / "experiment" / "unknown.yaml").write_text("# @package _global_\nalhpa: 1\n")
     (tmp_path / "my confs" / "other.yaml").write_text("defaults:\n  - train\n  - _self_\nM: 23\n")
     return tmp_path
 
@@ -110,6 +112,9 @@ OPTIONS = [
     (["--config-path", "my confs", "-m", "experiment=mine,wrong"], "alpha=-1"),
     (["--config-dir", "my confs", "-m", "experiment=wrong", "seed=0,1"], "alpha=-1"),
     (["--config-dir", "my confs", "experiment=mien"], "did you mean mine"),
+    (["--config-dir", "my confs", "experiment=unreadable"], "unreadable.yaml"),
+    (["--config-dir", "my confs", "experiment=unknown"], "did you mean alpha"),
+    (["--config-dir", "my confs/other.yaml"], "there is no such directory"),
 ]
 
 
@@ -191,7 +196,8 @@ def test_a_numbered_directory_of_another_run_is_not_taken_for_this_one(command, 
     assert ended.status == 2
     assert "has another run" in ended.err
     assert ended.err.count("\n") == 1
-    assert "2 complete" in command(*asked, "seed=0,1").ok().out
+    command("train", "ckpt=multirun/1/checkpoints/last.ckpt", "schedule.t_max=4").ok()
+    assert "2 complete" in command(*asked, "seed=0,1").ok().out  # one of which goes further
 
 
 def test_a_sweep_in_a_dated_directory_is_told_of_where_it_is(command, tmp_path):
@@ -399,7 +405,7 @@ def test_settings_are_composed_and_resolved_once(command):
 
 
 def test_the_first_step_comes_at_once(command):
-    """Half a second of work at the default settings; the least of three, for others use the machine too."""
+    """A third of a second of work at the default settings on a core that is idle; others may use the machine too."""
     seconds = []
 
     def step(*_, **__):
@@ -411,7 +417,7 @@ def test_the_first_step_comes_at_once(command):
         with mock.patch.object(Averaged, "step", step):
             command("train", "trainer.accelerator=cpu")
     assert len(seconds) == 3
-    assert min(seconds) < 0.5
+    assert min(seconds) < 1.0
 
 
 def test_a_sweep_composes_no_more_than_it_needs(command):
