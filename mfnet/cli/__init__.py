@@ -7,6 +7,6 @@ from collections.abc import Sequence
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit status: 0, 1 if a run failed, 2 for a mistake in the settings."""
-    from mfnet.cli.main import main  # imports Hydra, which a command's own module does without
+    from mfnet.cli.command import main  # imports Hydra, which a command's own module does without
 
     return main(argv)
