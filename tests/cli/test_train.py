@@ -185,8 +185,7 @@ class Straight(Theory):
 def test_a_users_own_theory_is_overlaid_beside_ours(command, tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text(MY_THEORY)
     monkeypatch.syspath_prepend(str(tmp_path))
-    theory = "{_target_: mine.Straight, speed: 0.1}"
-    overlay = "+callbacks.mine={_target_: mfnet.training.TheoryOverlay, name: mine, theory: " + theory + "}"
+    overlay = "+overlay.mine={_target_: mine.Straight, speed: 0.1}"
     command("train", *SMALL, "schedule.t_max=1", overlay, "hydra.run.dir=r").ok()
     last = rows(tmp_path / "r")[-1]
     assert last["gamma_mine"] == pytest.approx(0.1)
