@@ -62,11 +62,8 @@ def told(error: BaseException) -> str:
 
 def name_of(piece: Any) -> str:
     """The dotted name by which an object would be imported; of an instance, that of its class."""
-    named: Any = type(piece)
-    if hasattr(piece, "__qualname__"):
-        named = piece
-    package = str(named.__module__).partition(".")[0]
-    name = str(getattr(named, "__name__", ""))
+    named = piece if hasattr(piece, "__qualname__") else type(piece)
+    package, name = str(named.__module__).partition(".")[0], named.__name__
     if getattr(sys.modules.get(package), name, None) is named:
         return f"{package}.{name}"  # as torch.tanh, whose own module is not where it is found
     return f"{named.__module__}.{named.__qualname__}"

@@ -395,7 +395,7 @@ def test_settings_are_composed_and_resolved_once(command):
 
     with (
         counted(hydra, "compose") as composed,
-        counted(mfnet.cli.jobs, "resolved") as resolved,
+        counted(mfnet.setup.setup, "resolved") as resolved,
         mock.patch.object(MeanField, "__post_init__", post_init),
         mock.patch.object(Averaged, "step", side_effect=KeyboardInterrupt),
     ):

@@ -11,7 +11,8 @@ import torch
 
 import mfnet
 from mfnet.flow import Euler
-from mfnet.setup.compose import Source, compose, keys, plain, task
+from mfnet.setup.compose import Source, compose, plain, task
+from mfnet.setup.names import keys
 from mfnet.setup.settings import CLOSED, SETTINGS, SYMBOLS_AND_GROUPS, Effect, effect
 from mfnet.theory import Theory
 
