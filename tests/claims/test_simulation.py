@@ -61,7 +61,7 @@ def test_a_run_that_is_lost_says_so():
 
 
 def test_a_callback_that_fails_says_so():
-    with pytest.raises(RuntimeError, match="Collector"):
+    with pytest.raises(RuntimeError, match="collector"):
         train(SETUP, [1.0], probes=np.eye(3))
 
 

@@ -47,6 +47,7 @@ def write(path, config, t, columns, nodes=None, examples=None):
     directory.write_history([{name: float(values[k]) for name, values in history.items()} for k in range(len(t))])
     last = {name: float(history[f"{name}_network"][-1]) for name in plain if name != UNSATISFIED.name}
     ended = {"stop_reason": "t_max", "t_end": float(t[-1]), "n_unsatisfied": 0, "wall_seconds": 1.0, "steps": 1}
+    ended |= {"series": list(plain), "theories": ["theory", "kernel_closure", "moving_kernel"]}
     directory.write_summary({"config": config, **ended, "drive_evaluations": 1.0, **last})
     if nodes is not None:
         directory.write_arrays("nodes", nodes)
