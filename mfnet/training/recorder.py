@@ -7,93 +7,32 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Timer
-from torch import Tensor
 
 from mfnet.record.contents import Arrays, Contents
 from mfnet.record.stop_reason import StopReason
 from mfnet.setup.pieces import told
 from mfnet.theory import Curve, Trust
 from mfnet.theory.prediction import Prediction
-from mfnet.training.callbacks.observer import Observer, Value
+from mfnet.training.callbacks.observer import Observer
 from mfnet.training.module import MeanFieldModule
 from mfnet.training.observation import Observation, Spread
+from mfnet.training.returned import mapping_of, measure_of, spread_of
+from mfnet.training.row import Row, Sink
 from mfnet.training.summary import TAKEN, finite, summarise
 
 T = TypeVar("T")
 
 #: Files of arrays that are not observers'.
 REPLICAS, PREPARATION = "replicas", "preparation"
-
-
-@dataclass(frozen=True)
-class Row:
-    """All that is known of one observation.
-
-    Attributes:
-        observation: What was observed.
-        series: Every series of the network, observers' among them.
-        theories: Each theory's predictions up to this observation, by name.
-        measures: Measures of the agreement with each theory.
-        arrays: Arrays that observers keep, by the name of their file.
-    """
-
-    observation: Observation
-    series: Mapping[str, Spread]
-    theories: Mapping[str, Mapping[str, Curve]]
-    measures: Mapping[str, Mapping[str, float]]
-    arrays: Mapping[str, Arrays]
-
-    def curves(self) -> dict[str, float]:
-        """The last point of every curve, as ``SERIES/SIDE``: what was seen and predicted of each series, then measures.
-
-        A side is ``network`` or the name of a theory, ``network_std`` and ``network_se`` of replicas, or
-        ``THEORY_lo`` and ``THEORY_hi`` for the edges of a band.
-        """
-        points: dict[str, float] = {}
-        predicted = dict.fromkeys(name for curves in self.theories.values() for name in curves)
-        for name in dict.fromkeys([*self.series, *predicted]):
-            if name in self.series:
-                points |= {f"{name}/network{end}": number for end, number in self.series[name].parts().items()}
-            for theory, curves in self.theories.items():
-                if name in curves:
-                    edges = zip(("", "_lo", "_hi"), curves[name], strict=True)
-                    points |= {f"{name}/{theory}{end}": float(v[-1]) for end, v in edges if v is not None}
-        for theory, measures in self.measures.items():
-            points |= {f"{measure}/{theory}": value for measure, value in measures.items()}
-        return points
-
-    def columns(self) -> dict[str, float]:
-        """The row of ``history.csv``."""
-        curves = {name.replace("/", "_"): value for name, value in self.curves().items()}
-        return {"k": self.observation.k, "t": self.observation.t, **curves}
-
-
-class Sink:
-    """Where a record goes.
-
-    A sink that fails is left out from then on: a line says so, and the run goes on.
-    """
-
-    #: Whether a run without it is lost, so that its failure ends the run.
-    needed: ClassVar[bool] = False
-
-    #: What it is called in the settings.
-    called: str = ""
-
-    def row(self, row: Row, rows: Sequence[Mapping[str, float]]) -> None:
-        """Takes one observation, and the rows of the history up to it."""
-
-    def end(self, contents: Contents, *, finished: bool) -> None:
-        """Takes the whole at the end; not ``finished``, an exception has ended the run, and it may go on."""
 
 
 class Recorder(Callback):
@@ -378,57 +317,3 @@ def say(line: str) -> None:
 def said(error: Exception) -> str:
     """What an exception says, in a line; of another than ValueError, which kind it is."""
     return told(error) if type(error) is ValueError else f"{type(error).__name__}: {told(error)}"
-
-
-def mapping_of(returned: Any, method: str) -> Mapping[Any, Any]:
-    """What a method of an observer has returned.
-
-    Raises:
-        ValueError: If it is not a mapping.
-    """
-    if not isinstance(returned, Mapping):
-        raise ValueError(f"{method} must return a mapping, and has returned {returned!r:.60}")
-    return returned
-
-
-def measure_of(name: Any, value: Any) -> float:
-    """A measure that an observer has returned.
-
-    Raises:
-        ValueError: If it is not a number with a name.
-    """
-    values = _numbers(name, value)
-    if values.shape != ():
-        raise ValueError(f"{name} has the shape {values.shape}; a measure of a theory is one number")
-    return float(values)
-
-
-def spread_of(name: Any, value: Value, observation: Observation) -> Spread:
-    """What an observer has returned of a series.
-
-    Raises:
-        ValueError: If it is not a number for each replica.
-    """
-    values = _numbers(name, value)
-    R = observation.n_replicas
-    if values.shape == () and R == 1:
-        values = values[None]
-    if values.shape != (R,):
-        wanted = "one number" if R == 1 else f"a number for each of {R} replicas, of shape ({R},)"
-        raise ValueError(f"{name} has the shape {values.shape}; it must be {wanted}")
-    return Spread(values.copy())  # which may change in place before the next observation
-
-
-def _numbers(name: Any, value: Any) -> np.ndarray:
-    """Numbers with a name.
-
-    Raises:
-        ValueError: If they are none, or the name could not be that of a column.
-    """
-    if not isinstance(name, str) or not name.isidentifier():
-        raise ValueError(f"{name!r} cannot be the name of a series; use letters, digits and _")
-    values = value.detach().cpu().double().numpy() if isinstance(value, Tensor) and value.isreal().all() else value
-    values = np.asarray(values)
-    if values.dtype.kind not in "biuf":
-        raise ValueError(f"{name} is {value!r:.60}, and not a number")
-    return values.astype(float)

@@ -33,7 +33,8 @@ from mfnet.training.checkpoint import Checkpoint
 from mfnet.training.checks import callback_keys, check_columns, check_devices, check_pieces, n_processes
 from mfnet.training.module import MeanFieldModule
 from mfnet.training.quiet import quiet
-from mfnet.training.recorder import Recorder, Sink
+from mfnet.training.recorder import Recorder
+from mfnet.training.row import Sink
 from mfnet.training.run import Run
 from mfnet.training.sinks import CurveLogger, Files, TensorBoard
 from mfnet.training.strategy import DividedStrategy

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from mfnet.figures import save_figures
 from mfnet.record.contents import Arrays, Contents
 from mfnet.record.directory import RunDirectory
-from mfnet.training.recorder import Row, Sink
+from mfnet.training.row import Row, Sink
 
 
 class Files(Sink):

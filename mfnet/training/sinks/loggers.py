@@ -8,7 +8,7 @@ from typing import Any
 from lightning.pytorch.loggers import CSVLogger, Logger
 
 from mfnet.record.contents import Contents
-from mfnet.training.recorder import Row, Sink
+from mfnet.training.row import Row, Sink
 from mfnet.training.sinks.tags import hyperparameters
 
 

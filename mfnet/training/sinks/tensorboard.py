@@ -15,7 +15,7 @@ from mfnet.record.contents import Contents
 from mfnet.record.directory import RunDirectory
 from mfnet.theory import Curve
 from mfnet.theory.overlay import Nodes
-from mfnet.training.recorder import Row, Sink
+from mfnet.training.row import Row, Sink
 from mfnet.training.sinks import tags
 
 #: Most nodes that have curves, which are three a node; the files have every node that is followed.
