@@ -263,6 +263,9 @@ class Training:
             usual = parameters["save_dir"].default
             inside = usual if isinstance(usual, str) else ""
             given["save_dir"] = str((self.directory.path / inside).absolute())
+        for called in {"name", "run_name"} & set(parameters):
+            if parameters[called].default is None:
+                given.setdefault(called, self.setup.name)
         if version is not None and "run_id" in parameters:
             given.setdefault("run_id", version)
         elif version is not None and "id" in parameters:

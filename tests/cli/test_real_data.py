@@ -9,6 +9,7 @@ from urllib.error import URLError
 
 import numpy as np
 import pytest
+import yaml
 from scipy.special import ndtr
 from sklearn.datasets import load_digits
 
@@ -33,9 +34,8 @@ def realistic(tmp_path_factory):
 def test_sizes_follow_from_the_data_and_are_saved(realistic):
     config = realistic.read_summary()["config"]
     assert (config["N"], config["d"]) == (500, 64)
-    saved = (realistic.path / ".hydra" / "overrides.yaml").read_text()
-    assert "- d=64" in saved
-    assert "- N=500" in saved
+    saved = yaml.safe_load((realistic.path / ".hydra" / "config.yaml").read_text())
+    assert (saved["N"], saved["d"]) == (500, 64)
 
 
 @pytest.mark.slow
