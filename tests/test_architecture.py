@@ -63,6 +63,13 @@ def test_the_theory_imports_nothing_that_trains():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+def test_a_command_imports_what_it_needs():
+    """The theory alone answers in two seconds, of which torch and tables would take most."""
+    slow = "torch", "lightning", "matplotlib", "pandas"
+    code = f"import sys, mfnet.cli.command; sys.exit(bool(set({slow}) & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 def test_every_room_is_known():
     rooms = {path.relative_to(ROOT).parts[0].removesuffix(".py") for path in MODULES}
     assert rooms == set(RANK)

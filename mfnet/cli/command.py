@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 import mfnet
 from mfnet.cli.arguments import Arguments, show
 from mfnet.cli.prediction import predict
-from mfnet.cli.reproduce import reproduce
 from mfnet.cli.run import INTERRUPTED
 from mfnet.cli.train import train
 from mfnet.compute.rank import rank
@@ -38,11 +37,13 @@ examples:
   mfnet train experiment=lazy                        a prepared experiment
   mfnet train ckpt=RUN/checkpoints/last.ckpt         go on with a run that was cut off
   mfnet train overlay=[kernel_closure,laziness]      more theories over the same run
+  mfnet train logger=[tensorboard,csv]               more loggers: csv, wandb, mlflow
   mfnet predict schedule=listed 'schedule.times=[1,10,100]'
   mfnet collect multirun                             all sweeps in one table
   mfnet validate --list; mfnet validate clock noise  the claims; two of them
 
-mfnet COMMAND --help lists all settings."""
+mfnet COMMAND --help lists all settings, mfnet train SETTING=VALUE --cfg job those of a run.
+From Python: run = mfnet.train(alpha=1.0, M=400); run.history, run.network, run.figure("fig1")."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -80,6 +81,13 @@ def _fail(message: str) -> int:
     return 2
 
 
+def _reproduce(arguments: Sequence[str]) -> int:
+    """The runs that a figure needs, and the figure."""
+    from mfnet.cli.reproduce import reproduce
+
+    return reproduce(arguments)
+
+
 def _validate(arguments: Sequence[str]) -> int:
     """The page of claims; it has arguments of its own, and no config."""
     from mfnet.cli.validate import main as validate_claims
@@ -99,7 +107,7 @@ COMMANDS: dict[str, Callable[[Arguments, Sequence[str]], int]] = {"train": train
 
 #: Commands with arguments of their own.
 OTHER_COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
-    "reproduce": reproduce,
+    "reproduce": _reproduce,
     "collect": _collect,
     "validate": _validate,
 }
