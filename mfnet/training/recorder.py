@@ -69,6 +69,7 @@ class Recorder(Callback):
         self._assigned: set[str] = set()
         self._columns: dict[int, list[str]] = {}  # of each observer
         self._latest: Row | None = None
+        self._begins = True  # what is seen for the first time, here or where the run goes on
         self._last_k = -1
         self._seconds_before, self._start = 0.0, time.monotonic()
 
@@ -92,7 +93,10 @@ class Recorder(Callback):
             with suppress(Exception):  # of an observer that begins here
                 arrays |= self._arrays(observer, observation, arrays)
         row = Row(observation, series, self._predicted(k, t), {}, arrays)
-        self._latest = self._with_replicas(row, module)
+        for column, values in row.predictions().items():  # of theories that are new here, too
+            for past, value in zip(self._rows, values, strict=True):
+                past[column] = float(value)
+        self._latest, self._begins = self._with_replicas(row, module), True
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: object) -> None:
         self._look(pl_module)
@@ -108,11 +112,16 @@ class Recorder(Callback):
         self._tell_of_assignments(observation, module)
         row = self._row(observation, module.latest)
         columns = row.columns()
+        if self._rows and self._begins:
+            known = dict.fromkeys([*self._rows[0], *columns], float("nan"))
+            self._rows = [known | past for past in self._rows]
         if self._rows:
             columns = {name: columns.get(name, float("nan")) for name in self._rows[0]}
-        self._rows.append(columns)
         for name, spread in row.series.items():
-            self._replicas.setdefault(name, []).append(spread.values)
+            unseen = np.full(observation.n_replicas, np.nan)
+            self._replicas.setdefault(name, [unseen] * len(self._rows)).append(spread.values)
+        self._rows.append(columns)
+        self._begins = False
         row = self._latest = self._with_replicas(row, module)
         for sink in list(self.sinks):
             self._give(sink, partial(sink.row, row, self._rows))
@@ -179,7 +188,7 @@ class Recorder(Callback):
         for name in own:
             if name in taken:
                 raise ValueError(f"there is a column {name} already")
-            if self._rows and name not in self._rows[0]:
+            if not self._begins and name not in self._rows[0]:
                 raise ValueError(f"the column {name} was not there from the first observation on")
         before = self._columns.setdefault(id(observer), own)
         gone = tuple(f"_{name}" for name in self._left_out)  # theories, which are not compared with any more

@@ -6,7 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
+from jaxtyping import Float
+
 from mfnet.record.contents import Arrays, Contents
+from mfnet.record.directory import curve_columns
 from mfnet.theory import Curve
 from mfnet.training.observation import Observation, Spread
 
@@ -47,6 +51,14 @@ class Row:
         for theory, measures in self.measures.items():
             points |= {f"{measure}/{theory}": value for measure, value in measures.items()}
         return points
+
+    def predictions(self) -> dict[str, Float[np.ndarray, " K"]]:
+        """Every column of the history that theories predict, up to this observation."""
+        whole: dict[str, Float[np.ndarray, " K"]] = {}
+        for theory, curves in self.theories.items():
+            for name, curve in curves.items():
+                whole |= curve_columns(name, curve, theory)
+        return whole
 
     def columns(self) -> dict[str, float]:
         """The row of ``history.csv``."""

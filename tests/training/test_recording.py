@@ -87,6 +87,23 @@ def test_it_goes_on_from_a_checkpoint_bit_for_bit(command, tmp_path):
         np.testing.assert_array_equal(columns(tmp_path / "parts")[f"{name}_network"], k + 1.0)
 
 
+def test_what_is_added_where_a_run_goes_on_has_the_whole_history(command, tmp_path):
+    """A theory is known at all times, as if it had been there from the beginning; an observable from then on."""
+    listed = ["schedule=listed", "schedule.times=[1,2,4,8]"]
+    added = ["overlay=[mean_field]", *OWN]
+    command("train", *SMALL[:-2], "trainer.accelerator=cpu", *NO_EVENTS, *listed, *added, "hydra.run.dir=whole").ok()
+    first = [*listed[:1], "schedule.times=[1,2]"]
+    command("train", *SMALL[:-2], "trainer.accelerator=cpu", *NO_EVENTS, *first, "hydra.run.dir=parts").ok()
+    command("train", "ckpt=parts/checkpoints/last.ckpt", "schedule.times=[1,2,4,8]", *added).ok()
+    whole, parts = columns(tmp_path / "whole"), columns(tmp_path / "parts")
+    assert set(whole) == set(parts)
+    for name in set(whole) - {"largest_network"}:
+        assert parts[name] == pytest.approx(whole[name], rel=1e-9, abs=1e-12), name
+    assert np.isnan(parts["largest_network"][:3]).all()
+    assert np.array_equal(parts["largest_network"][3:], whole["largest_network"][3:])
+    assert "agreement_mean_field" in summary(tmp_path / "parts")
+
+
 def test_a_function_has_the_arguments_beside_it(command, tmp_path):
     squared = "+callbacks.squared={_target_: support.observables.power, exponent: 2}"
     command("train", *SMALL, *NO_EVENTS, *OWN, squared, "schedule.t_max=1", "hydra.run.dir=run").ok()
