@@ -93,9 +93,11 @@ class Recorder(Callback):
             with suppress(Exception):  # of an observer that begins here
                 arrays |= self._arrays(observer, observation, arrays)
         row = Row(observation, series, self._predicted(k, t), {}, arrays)
-        for column, values in row.predictions().items():  # of theories that are new here, too
-            for past, value in zip(self._rows, values, strict=True):
-                past[column] = float(value)
+        known = set(self._rows[0])
+        for column, values in row.predictions().items():
+            if column not in known:  # a theory that is new here
+                for past, value in zip(self._rows, values, strict=True):
+                    past[column] = float(value)
         self._latest, self._begins = self._with_replicas(row, module), True
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: object) -> None:
