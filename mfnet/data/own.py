@@ -73,7 +73,9 @@ class OwnData(ObservedData):
         except (TypeError, ValueError):
             raise SettingError(f"{self.origin} must be a function whose arguments have names") from None
         every = any(each.kind is each.VAR_KEYWORD for each in parameters)
-        named = {each.name for each in parameters if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)}
+        bound = self.function.keywords if isinstance(self.function, partial) else {}
+        kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+        named = {each.name for each in parameters if each.kind in kinds and each.name not in bound}
         given = {name: value for name, value in self.known.items() if value is not None and (every or name in named)}
         for each in parameters:
             optional = each.default is not each.empty or each.kind in (each.VAR_KEYWORD, each.VAR_POSITIONAL)

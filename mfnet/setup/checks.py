@@ -15,11 +15,11 @@ from mfnet.setup.compose import Source
 from mfnet.setup.errors import InvalidSettingError, SettingError
 from mfnet.setup.names import REFUSED, suggestion
 from mfnet.setup.pieces import Builder
-from mfnet.setup.settings import BY_KEY, CLOSED, SETTINGS, SYMBOLS_AND_GROUPS
+from mfnet.setup.settings import BY_KEY, CLOSED, LIGHTNINGS, OF_THE_COMMAND, SETTINGS, SYMBOLS_AND_GROUPS
 from mfnet.theory.projections import radius_law
 
-#: Settings of the command, which a run may lack.
-_OPTIONAL = {"ckpt", "objective", "experiment"}
+#: What a run may lack.
+_OPTIONAL = {*OF_THE_COMMAND, "experiment"}
 
 #: Groups that need a class.
 _NEED_A_TARGET = ("mean_field", "data", "flow", "theory", "schedule", "stop")
@@ -39,6 +39,8 @@ def check(config: Mapping[str, Any]) -> None:
 
 def _check_names(config: Mapping[str, Any]) -> None:
     """Whether there are settings of these names."""
+    if config.get("experiment") is not None:
+        raise SettingError("experiment: its settings would be lost; begin its file with the line # @package _global_")
     for name in config:
         if name not in SYMBOLS_AND_GROUPS:
             raise unknown(name, config[name])
@@ -67,7 +69,7 @@ def check_complete(config: Mapping[str, Any]) -> None:
         if name not in config:
             raise SettingError(f"{name}: every run has it; leave out ~{name} or {name}=null")
         if name in (*CLOSED, "trainer"):
-            for key in BY_KEY:
+            for key in set(BY_KEY) - set(LIGHTNINGS):
                 group, _, leaf = key.partition(".")
                 if group == name and leaf and leaf not in config[name]:
                     raise SettingError(f"{key}: every run has it; leave out ~{key}")

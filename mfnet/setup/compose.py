@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +26,9 @@ from mfnet.setup.errors import InvalidSettingError, SettingError
 from mfnet.setup.names import options, suggestion
 
 MODULE, NAME = "mfnet.conf", "train"
+
+#: Hydra has one state for all threads.
+_ALONE = threading.RLock()
 
 
 @dataclass(frozen=True)
@@ -51,14 +55,15 @@ class Source:
         for option, path in (("--config-dir", self.config_dir), ("--config-path", self.config_path)):
             if path is not None and not Path(path).is_dir():
                 raise SettingError(f"{option} {path}: there is no such directory")
-        outside = get_gh_backup()  # of a program that uses Hydra itself
-        GlobalHydra.instance().clear()
-        try:
-            version.setbase("1.3")
-            Hydra.create_main_hydra2("mfnet", self._search_path())
-            yield
-        finally:
-            restore_gh_from_backup(outside)
+        with _ALONE:
+            outside = get_gh_backup()  # of a program that uses Hydra itself
+            GlobalHydra.instance().clear()
+            try:
+                version.setbase("1.3")
+                Hydra.create_main_hydra2("mfnet", self._search_path())
+                yield
+            finally:
+                restore_gh_from_backup(outside)
 
     def _search_path(self) -> ConfigSearchPath:
         """Where Hydra looks, in this order."""

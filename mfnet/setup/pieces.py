@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import inspect
 import pkgutil
+import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from mfnet.setup.errors import InvalidSettingError, SettingError
 
@@ -24,6 +28,8 @@ def resolve(key: str, name: Any) -> Any:
     """
     if not isinstance(name, str):
         raise InvalidSettingError(key, name, "must be the dotted name of a class or a function")
+    if "#" in name:
+        raise InvalidSettingError(key, name, "was given as an object in Python, and no config can make it again")
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.append(here)
     try:
@@ -50,7 +56,9 @@ def check_imported(config: Any, key: str = "") -> None:
         named = name == "_target_" or at in ("network.activation", "loss.name")
         if named and isinstance(value, str) and "." in value:
             module = value.rpartition(".")[0]
-            if module.partition(".")[0] not in LIBRARIES and module not in sys.modules:
+            known = module.partition(".")[0] in LIBRARIES or module in sys.modules
+            origin = str(getattr(resolve(at, value), "__module__", "")).partition(".")[0] if known else ""
+            if not known or (origin not in LIBRARIES and origin in sys.stdlib_module_names and origin != "__main__"):
                 raise SettingError(f"{at}={value}: is not mfnet's; import {module} first, if you trust it")
         check_imported(value, at)
 
@@ -62,11 +70,54 @@ def told(error: BaseException) -> str:
 
 def name_of(piece: Any) -> str:
     """The dotted name by which an object would be imported; of an instance, that of its class."""
-    named = piece if hasattr(piece, "__qualname__") else type(piece)
+    named = piece if hasattr(piece, "__qualname__") and hasattr(piece, "__module__") else type(piece)
     package, name = str(named.__module__).partition(".")[0], named.__name__
     if getattr(sys.modules.get(package), name, None) is named:
         return f"{package}.{name}"  # as torch.tanh, whose own module is not where it is found
     return f"{named.__module__}.{named.__qualname__}"
+
+
+def description_of(piece: Any) -> str:
+    """What a config says of an object: its name, if it is found by it; else the name, ``#`` and what tells it apart.
+
+    Instances, lambdas and functions inside functions are not found by their names.
+
+    >>> description_of(dict)
+    'builtins.dict'
+    >>> description_of(slice(1)) != description_of(slice(2))
+    True
+    """
+    name = name_of(piece)
+    try:
+        if pkgutil.resolve_name(name) is piece:
+            return name
+    except (ImportError, AttributeError, ValueError):
+        pass
+    return f"{name}#{hashlib.sha256(_told_apart(piece).encode()).hexdigest()[:8]}"
+
+
+def _told_apart(piece: Any) -> str:
+    """What tells an object from others of its name: code, what is bound to it, values of its attributes."""
+    if isinstance(piece, np.ndarray):
+        return _told_apart([piece.tobytes(), str(piece.dtype)])
+    if isinstance(piece, Mapping):
+        return _told_apart(list(piece.items()))
+    if isinstance(piece, list | tuple):
+        return f"[{','.join(map(_told_apart, piece))}]"
+    if isinstance(piece, functools.partial):
+        return _told_apart([piece.func, piece.args, piece.keywords])
+    if code := getattr(piece, "__code__", None):
+        cells = [cell.cell_contents for cell in piece.__closure__ or ()]
+        return _told_apart(
+            [code.co_code.hex(), repr(code.co_names), _without_addresses(code.co_consts), piece.__defaults__, cells]
+        )
+    if hasattr(piece, "__dict__") and not inspect.isclass(piece) and not inspect.ismodule(piece):
+        return _told_apart([name_of(piece), vars(piece)])
+    return _without_addresses(piece)
+
+
+def _without_addresses(piece: Any) -> str:
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(piece))
 
 
 def makes(piece: Any) -> bool:

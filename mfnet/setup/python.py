@@ -6,17 +6,19 @@ import functools
 import inspect
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
 
 from mfnet.setup.compose import Source, compose, task
 from mfnet.setup.errors import InvalidSettingError, SettingError
 from mfnet.setup.names import suggestion
-from mfnet.setup.pieces import makes, name_of
-from mfnet.setup.settings import BY_KEY, SYMBOLS_AND_GROUPS
+from mfnet.setup.pieces import description_of, makes, name_of, told
+from mfnet.setup.settings import BY_KEY, OF_THE_COMMAND, SYMBOLS_AND_GROUPS
 
 #: Groups that hold any number of pieces, each by its name.
 MANY = ("overlay", "callbacks", "logger")
@@ -28,31 +30,75 @@ ONE = ("data", "flow", "theory", "schedule", "stop", "trainer", "network", "loss
 OWN = {"loss": "loss.name", "network": "network.activation"}
 
 
-def composed(settings: Mapping[str, Any]) -> tuple[DictConfig, dict[str, Any]]:
-    """The config of settings that are given in Python as `Setup.of` takes them, and the objects among them.
+@dataclass(frozen=True)
+class Asked:
+    """Settings that are given in Python, sorted.
 
-    Raises:
-        SettingError: For the first setting that is wrong.
+    Attributes:
+        choices: Of groups, by name.
+        values: Plain values by dotted key; a mapping takes the place of a whole group or piece.
+        objects: Pieces of the user's own, by key.
     """
-    choices: dict[str, tuple[str, ...] | str] = {}
-    values: dict[str, Any] = {}
-    objects: dict[str, Any] = {}
-    for name, value in settings.items():
-        key = name.replace("__", ".")
-        group = key.partition(".")[0]
-        if group not in SYMBOLS_AND_GROUPS:
+
+    choices: dict[str, tuple[str, ...] | str] = field(default_factory=dict)
+    values: dict[str, Any] = field(default_factory=dict)
+    objects: dict[str, Any] = field(default_factory=dict)
+
+    @staticmethod
+    def read(settings: Mapping[str, Any]) -> Asked:
+        """Sorts settings as `Setup.of` takes them, in whatever order they come.
+
+        Raises:
+            SettingError: For the first that there is not, or that has no single value.
+        """
+        asked = Asked()
+        for name, value in settings.items():
+            key = name.replace("__", ".")
+            if key in OF_THE_COMMAND:
+                raise InvalidSettingError(key, value, "is a setting of the command alone")
+            if key.partition(".")[0] not in SYMBOLS_AND_GROUPS:
+                with Source().opened():
+                    raise SettingError(f"{key}={value}: there is no setting of this name{suggestion(key)}")
+            if varies(name, value) and (key in ONE or (key in BY_KEY and BY_KEY[key].allowed)):
+                raise InvalidSettingError(key, value, "one run has one value; mfnet.sweep takes several")
+            _sort(key, value, asked.choices, asked.values, asked.objects)
+        return asked
+
+    def mentions(self, group: str) -> bool:
+        """Whether anything is said of a group."""
+        return group in self.choices or any(key.partition(".")[0] == group for key in self.values)
+
+    def but(self, other: Asked) -> Asked:
+        """These settings with others, which also take the place of what they contain."""
+        wholes = [key for key, value in other.values.items() if isinstance(value, Mapping)]
+        wholes += [group for group in other.choices if group in MANY]
+        gone = {*other.choices, *other.values}
+
+        def stays(key: str) -> bool:
+            return key not in gone and not key.startswith(tuple(f"{whole}." for whole in wholes))
+
+        values = {key: value for key, value in self.values.items() if stays(key)}
+        objects = {key: piece for key, piece in self.objects.items() if stays(key)}
+        return Asked(self.choices | other.choices, values | other.values, objects | other.objects)
+
+    def composed(self) -> DictConfig:
+        """The config of these settings.
+
+        Raises:
+            SettingError: If they do not go together.
+        """
+        values = self.values
+        if "data" in self.objects:  # data of one's own have sizes of their own
+            values = {"N": None, "d": None, **values}
+        try:
             with Source().opened():
-                raise SettingError(f"{key}={value}: there is no setting of this name{suggestion(key)}")
-        _sort(key, value, choices, values, objects)
-    with Source().opened():
-        config = _composed(tuple(choices.items())).copy()
-        if "data" in objects:  # data of one's own have sizes of their own
-            values = {"N": None, "d": None, "data": {}} | values
-        with open_dict(config):
-            for key, value in values.items():
-                own = isinstance(value, dict) and (not value or "_target_" in value)
-                OmegaConf.update(config, key, value, merge=not own, force_add=True)
-    return config, objects
+                config = _composed(tuple(self.choices.items())).copy()
+            with open_dict(config):
+                for key, value in sorted(values.items(), key=lambda entry: entry[0].count(".")):  # wholes before parts
+                    OmegaConf.update(config, key, value, merge=not isinstance(value, dict), force_add=True)
+        except OmegaConfBaseException as error:
+            raise SettingError(told(error)) from None
+        return config
 
 
 @lru_cache(maxsize=32)
@@ -71,6 +117,9 @@ def _sort(key: str, value: Any, choices: dict[str, Any], values: dict[str, Any],
             choices[key] = "none" if value is None else value
         elif isinstance(value, Mapping):
             _sort_mapping(key, value, choices, values, objects)
+        elif isinstance(value, bool | int | float | list | tuple | range):
+            allowed = "must be the name of a choice, a mapping of settings, or a class or function of your own"
+            raise InvalidSettingError(key, value, allowed)
         elif key == "data" and inspect.isroutine(_made_by(value)):
             choices[key] = "own"
             _take("data.draw", value, values, objects)
@@ -90,7 +139,7 @@ def _sort_mapping(key: str, value: Mapping[str, Any], choices: dict[str, Any], v
         values[key] = dict(value)
         if not isinstance(value["_target_"], str):
             objects[key] = value["_target_"]
-            values[key]["_target_"] = name_of(value["_target_"])
+            values[key]["_target_"] = description_of(value["_target_"])
         return
     for name, inner in value.items():
         _sort(f"{key}.{name}", inner, choices, values, objects)
@@ -124,19 +173,19 @@ def _sort_many(key: str, value: Any, choices: dict[str, Any], values: dict[str, 
 
 def _take(key: str, value: Any, values: dict[str, Any], objects: dict[str, Any]) -> None:
     """A plain value, or an object with a description in its place."""
-    if isinstance(value, range | tuple):
-        value = list(value)
-    if hasattr(value, "item") and not isinstance(value, type) and getattr(value, "ndim", None) == 0:
-        value = value.item()  # a number of numpy's or torch's
+    value = _plain(value)
     if value is None or isinstance(value, bool | int | float | str | list):
         values[key] = value
         return
-    made_by = _made_by(value)
     if key in OWN.values():
-        values[key], objects[key] = name_of(value), value
+        values[key], objects[key] = description_of(value), value
         return
-    bound = dict(value.keywords) if isinstance(value, functools.partial) else {}
-    description: dict[str, Any] = {"_target_": name_of(made_by)}
+    made_by, bound = _made_by(value), {}
+    if isinstance(value, functools.partial):
+        if value.args:
+            raise InvalidSettingError(key, name_of(made_by), "has arguments without names; bind them by name")
+        bound = dict(value.keywords)
+    description: dict[str, Any] = {"_target_": description_of(made_by)}
     if key == "flow" and makes(made_by):
         description["_partial_"] = True
     values[key], objects[key] = description, made_by
@@ -145,6 +194,17 @@ def _take(key: str, value: Any, values: dict[str, Any], objects: dict[str, Any])
             description[name] = dict(inner)
         else:
             _take(f"{key}.{name}", inner, values, objects)
+
+
+def _plain(value: Any) -> Any:
+    """Numbers, and sequences of them, as Python has them."""
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if isinstance(value, range | tuple | list):
+        return [_plain(entry) for entry in value]
+    if hasattr(value, "item") and not isinstance(value, type) and getattr(value, "ndim", None) == 0:
+        return value.item()  # of numpy's or torch's
+    return value
 
 
 def _made_by(value: Any) -> Any:

@@ -185,6 +185,8 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("trainer.nodes", *COUNT, effect=Effect.NONE),
     Setting("trainer.divide", *_one_of("rows", "nodes"), effect=Effect.NONE),
     Setting("trainer.precision", *_one_of("auto", "float32", "float64", "tf32", "bf16")),
+    Setting("trainer.fast_dev_run", effect=Effect.RECORD),
+    Setting("trainer.callbacks", effect=Effect.RECORD),
     Setting(
         "trainer.progress", _optional(_boolean), "must be true, false, or null to show it on a terminal", Effect.NONE
     ),
@@ -197,6 +199,12 @@ CLOSED = {
     group: {key.rpartition(".")[2] for key in BY_KEY if key.rpartition(".")[0] == group}
     for group in ("network", "loss")
 }
+
+#: Settings of the command alone, which are not those of a run.
+OF_THE_COMMAND = ("ckpt", "objective")
+
+#: Options of Lightning's trainer that change what is recorded; it has others.
+LIGHTNINGS = ("trainer.fast_dev_run", "trainer.callbacks")
 
 #: Names at the top level of a config.
 SYMBOLS_AND_GROUPS = {key.partition(".")[0] for key in BY_KEY} | {"experiment"}

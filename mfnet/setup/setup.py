@@ -11,7 +11,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from mfnet.record.identity import identity, run_name
 from mfnet.setup.compose import task
-from mfnet.setup.python import composed
+from mfnet.setup.errors import SettingError
+from mfnet.setup.python import Asked
 from mfnet.setup.resolution import resolved
 from mfnet.setup.settings import Effect, kept
 
@@ -47,7 +48,8 @@ class Setup:
         logger: Where curves are logged, by name.
         trainer: Where and how exactly it is computed, and options of Lightning's trainer.
         objects: Pieces that were given as Python objects, by the key of the setting that they stand for.
-        asked: What `of` was given.
+        follows: Settings that follow ``seed``, and so differ among replicas.
+        asked: What `of` was given, of a setup that was made by it.
     """
 
     M: int
@@ -70,7 +72,8 @@ class Setup:
     logger: Mapping[str, Piece]
     trainer: Mapping[str, Any]
     objects: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    asked: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    follows: tuple[str, ...] = field(default=("data.seed",), compare=False, repr=False)
+    asked: Asked | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     def of(cls, **settings: Any) -> Setup:
@@ -88,12 +91,15 @@ class Setup:
         >>> setup.mean_field["flip"], setup.flow["_target_"]
         (0.1, 'mfnet.flow.Euler')
         """
-        config, objects = composed(settings)
-        return cls.resolved(config, objects, settings)
+        return cls._of(Asked.read(settings))
+
+    @classmethod
+    def _of(cls, asked: Asked) -> Setup:
+        return cls.resolved(asked.composed(), asked.objects, asked)
 
     @classmethod
     def resolved(
-        cls, config: DictConfig, objects: Mapping[str, Any] | None = None, asked: Mapping[str, Any] | None = None
+        cls, config: DictConfig, objects: Mapping[str, Any] | None = None, asked: Asked | None = None
     ) -> Setup:
         """The setup that a composed config describes; data with sizes of their own say N and d in it.
 
@@ -105,16 +111,26 @@ class Setup:
         Raises:
             SettingError: For the first setting that is wrong.
         """
-        return cls(**resolved(config, objects or {}), objects=dict(objects or {}), asked=dict(asked or {}))
+        settings = resolved(config, objects or {})
+        written = OmegaConf.to_container(config.data, resolve=False)
+        own = isinstance(written, dict) and written.get("seed") == "${seed}"
+        follows = ("data.seed",) if own else ()
+        return cls(**settings, objects=dict(objects or {}), follows=follows, asked=asked)
 
     def but(self, **settings: Any) -> Setup:
-        """The same with other settings, as `of` takes them."""
-        return Setup.of(**{**self.asked, **settings})
+        """The same with other settings, as `of` takes them.
+
+        Raises:
+            SettingError: For the first setting that is wrong, or if this is not made by `of`.
+        """
+        if self.asked is None:
+            raise SettingError("the setup of a run that was read again does not change; make one with Setup.of")
+        return Setup._of(self.asked.but(Asked.read(settings)))
 
     @property
     def config(self) -> dict[str, Any]:
         """All settings in plain containers, as ``summary.json`` has them."""
-        names = [entry.name for entry in dataclasses.fields(self) if entry.name not in ("objects", "asked")]
+        names = [entry.name for entry in dataclasses.fields(self) if entry.name not in ("objects", "follows", "asked")]
         return {name: getattr(self, name) for name in names}
 
     @property

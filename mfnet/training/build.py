@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
@@ -83,7 +84,7 @@ class Pieces:
 
     def _data(self, seed: int) -> ObservedData:
         """The data of one seed, which the data's own follows where it is the run's."""
-        follows = self.setup.data.get("seed") == self.setup.seed
+        follows = "data.seed" in self.setup.follows and "seed" in self.setup.data
         own = {**self.setup.data, "seed": seed} if follows else self.setup.data
         data: ObservedData = Builder({"data": own}, self.setup.objects)("data", schedule=np.zeros(1))
         return data
@@ -102,9 +103,9 @@ class Pieces:
     @property
     def dt(self) -> float | None:
         """Δt of a flow of fixed steps, if it is one; by default a hundredth of the theory's unit of time."""
-        if "dt" not in self.setup.flow:
+        if "dt" not in inspect.signature(self._build.target("flow")).parameters:
             return None
-        given: float | None = self.setup.flow["dt"]
+        given: float | None = self.setup.flow.get("dt")
         return given if given is not None else self.theories.unit / 100.0
 
     @property

@@ -45,8 +45,15 @@ class Checkpoint:
 
     @property
     def run_directory(self) -> Path:
-        """Directory of the run: the checkpoint lies in its ``checkpoints``."""
-        return self.path.resolve().parent.parent
+        """Directory of the run, in whose ``checkpoints`` the checkpoint lies.
+
+        Raises:
+            InvalidSettingError: If it was put elsewhere.
+        """
+        directory = self.path.resolve().parent.parent
+        if not (directory / "history.csv").exists():
+            raise InvalidSettingError("ckpt", self.path, "does not lie in a run's checkpoints; name its hydra.run.dir")
+        return directory
 
     @property
     def may_go_on(self) -> bool:

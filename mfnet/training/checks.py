@@ -117,7 +117,7 @@ def _check_callbacks(setup: Setup, builder: Builder) -> None:
                 raise InvalidSettingError(key, kind.__name__, _ONE_RUN)
             if refused == _NODES_TOGETHER and kind.of_all_nodes:
                 raise InvalidSettingError(key, kind.__name__, refused)
-        elif not (issubclass(kind, Callback) or callable(target)):
+        elif not issubclass(kind, Callback) and (inspect.isclass(target) or not callable(target)):
             wanted = "must be a callback of Lightning's, an Observer, or a function of an observation"
             raise InvalidSettingError(key, name_of(target), wanted)
 

@@ -87,7 +87,7 @@ class Observation:
     @property
     def w(self) -> Float[Tensor, "R M d"]:
         """The input weights w; divided by nodes among processes, this process's share."""
-        return self.networks.nodes.w
+        return self.networks.nodes.w.clone()
 
     @property
     def w_par(self) -> Float[Tensor, "R M"]:

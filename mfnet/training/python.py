@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import os
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,15 +19,16 @@ import torch
 from mfnet.collection import Collection, curves, finals, gathered
 from mfnet.flow.objective import BATCHED
 from mfnet.network import MeanFieldNetwork, Replicas
-from mfnet.record.directory import RunDirectory, RunState
+from mfnet.record.directory import RunDirectory, RunInUseError, RunState
 from mfnet.setup.checks import check_directory
-from mfnet.setup.errors import SettingError
-from mfnet.setup.pieces import check_imported
+from mfnet.setup.errors import InvalidSettingError, SettingError
+from mfnet.setup.pieces import check_imported, makes, told
 from mfnet.setup.python import varies
 from mfnet.setup.setup import Setup
 from mfnet.theory import Theory
 from mfnet.training.build import Pieces
 from mfnet.training.checkpoint import read_checkpoint
+from mfnet.training.checks import n_processes
 from mfnet.training.run import Run
 from mfnet.training.train import Training
 
@@ -49,7 +53,11 @@ def train(setup: Setup | None = None, /, *, directory: Directory | None = None, 
     >>> run.summary["stop_reason"], run.network.w.shape, run.figures
     ('t_max', torch.Size([20, 5]), ['fig1', 'errors'])
     """
+    if setup is not None and not isinstance(setup, Setup):
+        raise SettingError(f"{setup!r:.60}: settings have names, as in mfnet.train(alpha=1.0)")
     setup = Setup.of(**settings) if setup is None else setup.but(**settings) if settings else setup
+    if n_processes(setup) > 1:
+        raise InvalidSettingError("trainer.devices", setup.trainer["devices"], "several processes are the command's")
     if directory is None:
         return Training(setup).run()
     check_directory("directory", directory)
@@ -58,10 +66,23 @@ def train(setup: Setup | None = None, /, *, directory: Directory | None = None, 
 
 def _kept(training: Training) -> Run:
     """A run in its directory, which other processes leave alone."""
-    assert training.directory is not None
-    training.directory.path.mkdir(parents=True, exist_ok=True)
-    with training.directory.lock():
-        return training.run()
+    kept = training.directory
+    assert kept is not None
+    kept.path.mkdir(parents=True, exist_ok=True)
+    try:
+        with kept.lock():
+            if kept.state() is RunState.COMPLETE:  # by another process, since this one looked
+                return _again(training.setup, kept)
+            kept.failure.unlink(missing_ok=True)
+            return training.run()
+    except RunInUseError as error:
+        raise SettingError(str(error)) from None
+
+
+def _again(setup: Setup, kept: RunDirectory) -> Run:
+    """A run that is complete, from its files."""
+    read = load(kept.path)
+    return Run(setup, read.contents, lambda: read.network, lambda: read.theories, kept.path)
 
 
 class Runs(Sequence[Run]):
@@ -134,6 +155,7 @@ def sweep(*, directory: Directory | None = None, **settings: Any) -> Runs:
     for chosen in itertools.product(*values.values()):
         each = {**fixed, **dict(zip(values, chosen, strict=True))}
         setups += [Setup.of(**each)] if seeds is None else _by_seeds(each, seeds)
+    setups = [_with_callbacks_of_its_own(setup) for setup in setups] if len(setups) > 1 else setups
     trainings = [_training(setup, directory) for setup in setups]
     names = [setup.name for setup in setups]
     if twins := [name for name in names if names.count(name) > 1]:
@@ -141,6 +163,15 @@ def sweep(*, directory: Directory | None = None, **settings: Any) -> Runs:
     return Runs(
         [each if isinstance(each, Run) else _kept(each) if each.directory else each.run() for each in trainings]
     )
+
+
+def _with_callbacks_of_its_own(setup: Setup) -> Setup:
+    """A run whose callbacks remember nothing of another."""
+    for name in setup.logger:
+        if not makes(setup.objects.get(f"logger.{name}", dict)):
+            raise InvalidSettingError("logger", name, "goes with one run; name it, as in logger='csv'")
+    own = {key: piece for key, piece in setup.objects.items() if key.startswith("callbacks.") and not makes(piece)}
+    return replace(setup, objects={**setup.objects, **{key: copy.deepcopy(piece) for key, piece in own.items()}})
 
 
 def _by_seeds(settings: Mapping[str, Any], seeds: Sequence[Any]) -> list[Setup]:
@@ -165,7 +196,8 @@ def _training(setup: Setup, directory: Directory | None) -> Training | Run:
         return Training(setup)
     kept = RunDirectory(Path(directory) / setup.name)
     if kept.state() is RunState.COMPLETE:
-        return load(kept.path)
+        return _again(setup, kept)
+    check_directory("directory", kept.path, new=False)
     checkpoint = read_checkpoint(kept.checkpoint) if kept.checkpoint.exists() else None
     return Training(setup, kept, checkpoint if checkpoint is not None and checkpoint.may_go_on else None)
 
@@ -182,10 +214,16 @@ def load(directory: Directory) -> Run:
     kept = RunDirectory(directory)
     if not kept.summary.exists():
         raise SettingError(f"{directory}: is not the directory of a run that has ended")
-    contents = kept.read()
+    try:
+        contents = kept.read()
+    except (ValueError, KeyError, IndexError, OSError, zipfile.BadZipFile) as error:
+        raise SettingError(f"{directory}: is damaged: {told(error)}") from None
     if not {"config", "series", "theories"} <= set(contents.summary):
         raise SettingError(f"{directory}: was written by an earlier version of mfnet; start the run anew")
-    setup = Setup(**contents.summary["config"])
+    try:
+        setup = Setup(**contents.summary["config"])
+    except TypeError as error:
+        raise SettingError(f"{directory}: its settings are not those of this version of mfnet: {told(error)}") from None
     pieces = Pieces(setup)
 
     def network() -> MeanFieldNetwork | Replicas:

@@ -37,6 +37,10 @@ _ENVIRONMENT = {
 }
 
 
+#: What a run changes is the whole process's: runs in several threads follow one another.
+_ALONE = threading.RLock()
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
     """Inside, Lightning says only what matters; afterwards the process is as it was.
@@ -44,6 +48,11 @@ def quiet() -> Iterator[None]:
     That are filters of warnings, levels of loggers, signal handlers, torch's choice of deterministic algorithms, and
     the environment.
     """
+    with _ALONE:
+        yield from _quiet()
+
+
+def _quiet() -> Iterator[None]:
     levels = {name: logging.getLogger(name).level for name in _LEVELS}
     main = threading.current_thread() is threading.main_thread()
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)} if main else {}

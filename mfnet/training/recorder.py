@@ -68,6 +68,7 @@ class Recorder(Callback):
         self._left_out: dict[str, str] = {}
         self._assigned: set[str] = set()
         self._columns: dict[int, list[str]] = {}  # of each observer
+        self._predicted_columns: dict[str, list[str]] = {}  # of each theory
         self._latest: Row | None = None
         self._begins = True  # what is seen for the first time, here or where the run goes on
         self._last_k = -1
@@ -93,12 +94,25 @@ class Recorder(Callback):
             with suppress(Exception):  # of an observer that begins here
                 arrays |= self._arrays(observer, observation, arrays)
         row = Row(observation, series, self._predicted(k, t), {}, arrays)
-        known = set(self._rows[0])
-        for column, values in row.predictions().items():
-            if column not in known:  # a theory that is new here
-                for past, value in zip(self._rows, values, strict=True):
-                    past[column] = float(value)
+        self._begin_theories(row)
         self._latest, self._begins = self._with_replicas(row, module), True
+
+    def _begin_theories(self, row: Row) -> None:
+        """Gives every theory that is new here, or another than it was, its columns of the whole history."""
+        for theory in row.theories:
+            whole = replace(row, theories={theory: row.theories[theory]}).predictions()
+            then = {name: [past[name] for past in self._rows] for name in self._predicted_columns.get(theory, ())}
+            same = set(then) == set(whole) and all(
+                np.allclose(then[name], whole[name], rtol=1e-5, atol=1e-8, equal_nan=True) for name in whole
+            )
+            if not same:
+                self._rows = [{name: past[name] for name in past if name not in then} for past in self._rows]
+                for name, values in whole.items():
+                    for past, value in zip(self._rows, values, strict=True):
+                        past[name] = float(value)
+        gone = [names for theory, names in self._predicted_columns.items() if theory not in row.theories]
+        taken_away = {name for names in gone for name in names}
+        self._rows = [{name: past[name] for name in past if name not in taken_away} for past in self._rows]
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: object) -> None:
         self._look(pl_module)
@@ -123,6 +137,9 @@ class Recorder(Callback):
             unseen = np.full(observation.n_replicas, np.nan)
             self._replicas.setdefault(name, [unseen] * len(self._rows)).append(spread.values)
         self._rows.append(columns)
+        if self._begins:
+            each = {theory: replace(row, theories={theory: row.theories[theory]}) for theory in row.theories}
+            self._predicted_columns = {theory: list(own.predictions()) for theory, own in each.items()}
         self._begins = False
         row = self._latest = self._with_replicas(row, module)
         for sink in list(self.sinks):
@@ -223,6 +240,7 @@ class Recorder(Callback):
             name = observer.called or type(observer).__name__
             self._leave_out(name, name if not observer.called else f"callbacks.{name}", error)
             self._observers.remove(observer)
+            observer.state_dict = dict  # type: ignore[method-assign]  # there is nothing more to keep of it
             return None
 
     def _give(self, sink: Sink, gift: Callable[[], None]) -> None:
@@ -312,11 +330,12 @@ class Recorder(Callback):
     def state_dict(self) -> dict[str, Any]:
         replicas = {name: torch.from_numpy(np.stack(rows)) for name, rows in self._replicas.items()}
         seconds = self._seconds_before + time.monotonic() - self._start
-        return {"rows": self._rows, "seconds": seconds, "replicas": replicas}
+        saved = {"rows": self._rows, "seconds": seconds, "replicas": replicas}
+        return {**saved, "predicted": self._predicted_columns}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._rows = list(state_dict["rows"])
-        self._seconds_before = state_dict["seconds"]
+        self._seconds_before, self._predicted_columns = state_dict["seconds"], state_dict["predicted"]
         self._replicas = {name: list(rows.numpy().copy()) for name, rows in state_dict["replicas"].items()}
 
 

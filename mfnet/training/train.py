@@ -72,6 +72,7 @@ class Training:
     Attributes:
         pieces: What the setup describes.
         times: The observation times.
+        callbacks: What looks at the run.
         predictions: What theories say, on the process that looks.
     """
 
@@ -86,6 +87,8 @@ class Training:
         self.times = self.pieces.theories.times
         if checkpoint is not None:
             self.times = checkpoint.extend(self.times)
+        self._placed: list[ModelCheckpoint] = []
+        self.callbacks = self._callbacks() if self.first else []
         theories = self.pieces.theories
         self.predictions = [theories.prediction(name, self.times) for name in theories.names] if self.first else []
         check_columns(self.predictions)
@@ -122,7 +125,7 @@ class Training:
         data.schedule = self.times
         seeds = pieces.seeds if setup.replicas > 1 else ()
         module = MeanFieldModule(pieces.networks, pieces.loss, setup.alpha, pieces.flow, pieces.rules, seeds)
-        callbacks = self._callbacks() if self.first else []
+        callbacks = self.callbacks
         loggers, sinks = self._sinks() if self.first else ([], [])
         observers = [callback for callback in callbacks if isinstance(callback, Observer)]
         recorder = Recorder(observers, self.predictions, sinks, setup.config, setup.identity, self._trusted)
@@ -157,6 +160,8 @@ class Training:
             for sink in sinks:
                 if isinstance(sink, CurveLogger):
                     sink.close()
+            for callback in self._placed:  # which may look at another run
+                callback.dirpath = None
         theories = {prediction.name: prediction.theory for prediction in self.predictions}
         network = pieces.networks
         where = self.directory.path if self.directory is not None else None
@@ -173,7 +178,8 @@ class Training:
     def _options(self) -> dict[str, Any]:
         """Options of Lightning's trainer that are not set here."""
         build = Builder(self.setup.config, self.setup.objects)
-        names = [name for name in self.setup.trainer if f"trainer.{name}" not in settings.BY_KEY]
+        keys = {name: f"trainer.{name}" for name in self.setup.trainer}
+        names = [name for name, key in keys.items() if key not in settings.BY_KEY or key in settings.LIGHTNINGS]
         return {name: build(f"trainer.{name}") for name in names if name != "callbacks"}
 
     def _check_options(self) -> None:
@@ -215,6 +221,7 @@ class Training:
                 if self.directory is None:
                     raise InvalidSettingError(key, "ModelCheckpoint", "writes files; give it a dirpath, or a directory")
                 callback.dirpath = str(self.directory.checkpoint.parent.absolute())
+                self._placed.append(callback)
             callbacks.append(callback)
         return callbacks
 
@@ -233,7 +240,7 @@ class Training:
             target = build.target(key)
             own = isinstance(target, Logger)
             if not own and directory is None:
-                if "logger" in setup.asked:
+                if setup.asked is not None and setup.asked.mentions("logger"):
                     raise InvalidSettingError("logger", name, "writes files; give a directory")
                 continue
             if not own and issubclass(target, TensorBoard):

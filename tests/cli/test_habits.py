@@ -428,3 +428,12 @@ def test_a_sweep_composes_no_more_than_it_needs(command):
     ):
         command("train", "-m", *SHORT, "seed=0,1")
     assert loaded.call_count == 1 + 3 * 2
+
+
+def test_an_experiment_whose_settings_would_be_lost_is_told(command, tmp_path):
+    (tmp_path / "mine" / "experiment").mkdir(parents=True)
+    (tmp_path / "mine" / "experiment" / "bar.yaml").write_text("alpha: 2.0\n")
+    ended = command("train", "--config-dir", "mine", "experiment=bar")
+    assert ended.status == 2
+    assert "# @package _global_" in ended.err
+    assert ended.err.count("\n") == 1

@@ -10,6 +10,7 @@ import threading
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 import mfnet
 
@@ -123,6 +124,17 @@ def test_a_setting_that_is_a_list_anyway_varies_in_a_list_of_lists():
     assert [list(run.history["t"]) for run in runs] == [[0.0, 1.0, 2.0]]
 
 
+@pytest.mark.parametrize("command", ["os.system", "torch.os.system", "subprocess.run"])
+def test_a_directory_of_someone_elses_runs_nothing(command, tmp_path):
+    mfnet.train(**SMALL, directory=tmp_path / "r")
+    summary = json.loads((tmp_path / "r" / "summary.json").read_text())
+    summary["config"]["theory"] = {"_target_": command, "command": f"touch {tmp_path / 'ran'}"}
+    (tmp_path / "r" / "summary.json").write_text(json.dumps(summary))
+    with pytest.raises(mfnet.SettingError, match="is not mfnet's"):
+        _ = mfnet.load(tmp_path / "r").theory
+    assert not (tmp_path / "ran").exists()
+
+
 @pytest.mark.parametrize("what", ["theory._target_", "network.activation"])
 def test_a_directory_of_someone_elses_names_nothing_that_is_then_imported(what, tmp_path, monkeypatch):
     mfnet.train(**SMALL, directory=tmp_path / "r")
@@ -143,6 +155,49 @@ def test_a_directory_of_someone_elses_names_nothing_that_is_then_imported(what, 
 def test_what_is_no_run_is_said(tmp_path):
     with pytest.raises(mfnet.SettingError, match="is not the directory of a run"):
         mfnet.load(tmp_path)
+
+
+@pytest.mark.parametrize("file", ["summary.json", "history.csv", "nodes.npz"])
+def test_what_is_damaged_is_said(file, tmp_path):
+    mfnet.train(**SMALL, directory=tmp_path / "r")
+    whole = (tmp_path / "r" / file).read_bytes()
+    (tmp_path / "r" / file).write_bytes(whole[: len(whole) // 2] if file != "history.csv" else b"")
+    with pytest.raises(mfnet.SettingError, match="is damaged"):
+        mfnet.load(tmp_path / "r")
+
+
+def test_a_run_that_was_read_again_says_that_its_setup_is_fixed(tmp_path):
+    mfnet.train(**SMALL, alpha=5.0, directory=tmp_path / "r")
+    with pytest.raises(mfnet.SettingError, match=r"Setup\.of"):
+        mfnet.load(tmp_path / "r").setup.but(seed=1)
+
+
+def test_callbacks_of_a_sweep_remember_nothing_of_another_run(tmp_path):
+    class Counts(mfnet.Observer):
+        n = 0
+
+        def observe(self, observation):
+            self.n += 1
+            return {"n": float(self.n)}
+
+    runs = mfnet.sweep(alpha=[1.0, 2.0], callbacks=[Counts()], **SMALL)
+    assert [run.history["n_network"].iloc[0] for run in runs] == [1.0, 1.0]
+    kept = ModelCheckpoint(every_n_train_steps=2, save_top_k=-1)
+    mfnet.sweep(alpha=[1.0, 2.0], callbacks=[kept], directory=tmp_path, **SMALL)
+    for directory in tmp_path.iterdir():
+        assert len(list((directory / "checkpoints").glob("epoch*"))) > 1
+
+
+def test_runs_in_threads_leave_torch_as_it_was():
+    settings = [{**SMALL, "trainer": {"precision": precision}} for precision in ("float64", "float32") * 2]
+    found = {}
+    threads = [threading.Thread(target=lambda i=i: found.update({i: mfnet.train(**settings[i])})) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [found[i].summary["dtype"] for i in range(4)] == ["float64", "float32"] * 2
+    assert torch.get_default_dtype() is torch.float32
 
 
 def test_a_run_in_a_thread_of_its_own():

@@ -104,6 +104,20 @@ def test_what_is_added_where_a_run_goes_on_has_the_whole_history(command, tmp_pa
     assert "agreement_mean_field" in summary(tmp_path / "parts")
 
 
+@pytest.mark.parametrize("theory", ["mean_field", "linear_closure", "none"])
+def test_another_theory_takes_the_place_of_the_first_where_a_run_goes_on(theory, command, tmp_path):
+    listed = ["schedule=listed", "schedule.times=[1,2]"]
+    small = [*SMALL[:-2], "trainer.accelerator=cpu", *NO_EVENTS]
+    command("train", *small, *listed, "hydra.run.dir=parts").ok()
+    more = ["schedule.times=[1,2,4,8]", f"theory={theory}"]
+    command("train", "ckpt=parts/checkpoints/last.ckpt", *more, figures=True).ok()
+    command("train", *small, "schedule=listed", *more, "hydra.run.dir=whole").ok()
+    whole, parts = columns(tmp_path / "whole"), columns(tmp_path / "parts")
+    assert set(whole) == set(parts)
+    for name in whole:
+        assert parts[name] == pytest.approx(whole[name], rel=1e-9, abs=1e-12), name
+
+
 def test_a_function_has_the_arguments_beside_it(command, tmp_path):
     squared = "+callbacks.squared={_target_: support.observables.power, exponent: 2}"
     command("train", *SMALL, *NO_EVENTS, *OWN, squared, "schedule.t_max=1", "hydra.run.dir=run").ok()

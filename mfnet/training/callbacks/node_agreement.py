@@ -88,7 +88,14 @@ class NodeAgreement(Observer):
 
     def summary(self, history: Mapping[str, Float[np.ndarray, " K"]], theories: list[str]) -> Mapping[str, Any]:
         compared = [name for name in theories if f"{R2_A}_{name}" in history]
-        return {"nodes": {name: self._departure(history, name) for name in compared}}
+        since = {name: np.isfinite(history[f"{R2_A}_{name}"]) for name in compared}  # of a run that it came to later
+        return {
+            "nodes": {
+                name: self._departure({column: values[seen] for column, values in history.items()}, name)
+                for name, seen in since.items()
+                if seen.any()
+            }
+        }
 
     def _departure(self, history: Mapping[str, Float[np.ndarray, " K"]], theory: str) -> dict[str, Any]:
         """Until when nodes and the unsatisfied fraction followed ``theory``, and what was seen where nodes did not."""
