@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mfnet.setup.compose import NAME, Source, compose
 from mfnet.setup.errors import SettingError
+from mfnet.setup.pieces import told
 
 #: Options that show something and start no run.
 _SHOW = ("help", "hydra_help", "cfg", "info", "shell_completion")
@@ -87,7 +88,7 @@ def show(asked: Arguments) -> None:
         else:
             hydra.shell_completion(name, asked.overrides)
     except (HydraException, OmegaConfBaseException, ValueError) as error:
-        raise SettingError(" ".join(str(error).split())) from None
+        raise SettingError(told(error)) from None
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -30,6 +30,7 @@ from mfnet.record.series import MEAN_FORCE, SERIES, SLIDING
 from mfnet.record.stop_reason import StopReason
 from mfnet.setup.checks import check_directory
 from mfnet.setup.errors import InvalidSettingError, SettingError
+from mfnet.setup.pieces import told
 from mfnet.setup.setup import Setup
 
 #: Numbers of ``summary.json`` beside the last values of series.
@@ -129,7 +130,7 @@ def launch(swept: Sweep, job: Callable[[DictConfig], Any]) -> int:
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 1
     except HydraException as error:
-        raise SettingError(" ".join(str(error).split())) from None
+        raise SettingError(told(error)) from None
     return 0
 
 

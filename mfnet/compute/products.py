@@ -13,7 +13,6 @@ from torch import Tensor
 _KEPT_BITS = {"tf32": 10, "bf16": 7}
 
 #: Precisions of `product`; 'full' is that of the factors' own type.
-PRECISIONS = ("full", *_KEPT_BITS)
 
 #: Widest vectors that torch uses on this CPU.
 _CAPABILITY = torch.backends.cpu.get_cpu_capability()

@@ -24,6 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mfnet.setup.errors import InvalidSettingError, SettingError
 from mfnet.setup.names import options, suggestion
+from mfnet.setup.pieces import told
 
 MODULE, NAME = "mfnet.conf", "train"
 
@@ -98,23 +99,19 @@ def compose(overrides: Sequence[str], name: str = NAME) -> DictConfig:
         if key and "is not in struct" in str(cause):
             asked = next((o for o in overrides if o.startswith(key)), key)
             raise SettingError(f"{asked}: there is no setting of this name{suggestion(key, name)}") from None
-        raise SettingError(_in_a_line(error)) from None
+        raise SettingError(told(error)) from None
     except (ValueError, TypeError, AssertionError, OSError, yaml.YAMLError) as error:  # of a file of the user's, say
         for group, choice in (override.lstrip("+").split("=", 1) for override in overrides if "=" in override):
             if group and choice not in (found := options(group)) and found and "group override" in str(error):
                 none = "; [] for none" if group in ("overlay", "logger") else ""
                 raise InvalidSettingError(group, choice, f"must be one of {', '.join(found)}{none}") from None
-        raise SettingError(_in_a_line(error)) from None
+        raise SettingError(told(error)) from None
 
 
 def _beside() -> str:
     """The main configs of the user's own directories."""
     names = [name for name in GlobalHydra.instance().config_loader().get_group_options("") if name[0] != "_"]
     return f"; there are {', '.join(names)}" if names else ""
-
-
-def _in_a_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def task(composed: DictConfig) -> DictConfig:
@@ -131,6 +128,6 @@ def plain(config: DictConfig) -> dict[str, Any]:
     try:
         resolved = OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as error:
-        raise SettingError(" ".join(str(error).split())) from None
+        raise SettingError(told(error)) from None
     assert isinstance(resolved, dict)
     return {str(key): value for key, value in resolved.items()}

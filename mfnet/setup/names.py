@@ -82,6 +82,9 @@ REFUSED = {
     "val_check_interval": "there is no validation set",
 }
 
+#: Options of Lightning's trainer that are passed on, among others.
+PASSED = ("callbacks", "deterministic", "fast_dev_run", "max_time", "profiler")
+
 #: Groups that follow from others.
 _DERIVED = ("mean_field.", "data.N", "data.d", "data.seed", "flow.seed")
 
@@ -93,6 +96,8 @@ def suggestion(key: str, name: str = "train") -> str:
         return f"; it is called {KNOWN_AS[key]}"
     if group in ("", "trainer") and leaf in REFUSED:
         return f"; {REFUSED[leaf]}"
+    if group == "trainer" and leaf in PASSED:
+        return f"; it is an option of Lightning's: +{key}=…"
     if choices := _choices_with(key):
         return f"; it goes with {' or '.join(f'{group}={choice}' for choice in choices[:3])}"
     known = keys(OmegaConf.to_container(hydra.compose(name)))

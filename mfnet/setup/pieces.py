@@ -68,6 +68,11 @@ def told(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def said(error: BaseException) -> str:
+    """The same, after its kind where that is not ValueError."""
+    return told(error) if type(error) is ValueError else f"{type(error).__name__}: {told(error)}"
+
+
 def name_of(piece: Any) -> str:
     """The dotted name by which an object would be imported; of an instance, that of its class."""
     named = piece if hasattr(piece, "__qualname__") and hasattr(piece, "__module__") else type(piece)

@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from mfnet.record.schedule import round_to_digit
 from mfnet.setup.errors import InvalidSettingError
-from mfnet.setup.pieces import Builder, name_of, resolve, told
+from mfnet.setup.pieces import Builder, name_of, resolve, said
 from mfnet.setup.setup import Setup
 from mfnet.theory import Activation, Draw, MeanField, Theory, Trust, trust
 from mfnet.theory.activations import ACTIVATIONS
@@ -143,8 +143,7 @@ class Theories:
             if not own:
                 raise
             key = name if name == "theory" else f"overlay.{name}"
-            kind = "" if type(error) is ValueError else f"{type(error).__name__}: "
-            raise InvalidSettingError(f"{key}._target_", name_of(theory), f"{kind}{told(error)}") from error
+            raise InvalidSettingError(f"{key}._target_", name_of(theory), said(error)) from error
         return prediction
 
     def trusted(self, times: Float[np.ndarray, " K"]) -> list[Trust]:

@@ -5,7 +5,7 @@ from mfnet.training.module import MeanFieldModule
 from mfnet.training.observation import Observation
 from mfnet.training.run import Run
 from mfnet.training.sinks import TensorBoard
-from mfnet.training.train import Training, train
+from mfnet.training.train import Training
 
 __all__ = [
     "ExampleLog",
@@ -19,5 +19,4 @@ __all__ = [
     "Run",
     "TensorBoard",
     "Training",
-    "train",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 from collections.abc import Callable, Mapping
 from functools import cached_property
@@ -158,8 +159,10 @@ def loss(setup: Setup) -> MarginLoss:
 def _own(key: str, name: str, known: Mapping[str, object]) -> Any:
     """What a dotted name stands for."""
     if "." not in name:
-        known_names = ", ".join(known)
-        raise InvalidSettingError(key, name, f"must be one of {known_names}, or the dotted name of one of your own")
+        similar = difflib.get_close_matches(name, known, n=1)
+        hint = f"; did you mean {similar[0]}?" if similar else ""
+        allowed = f"must be one of {', '.join(known)}, or the dotted name of one of your own{hint}"
+        raise InvalidSettingError(key, name, allowed)
     return resolve(key, name)
 
 

@@ -19,7 +19,7 @@ from lightning.pytorch.callbacks import Timer
 
 from mfnet.record.contents import Arrays, Contents
 from mfnet.record.stop_reason import StopReason
-from mfnet.setup.pieces import told
+from mfnet.setup.pieces import said, told
 from mfnet.theory import Curve, Trust
 from mfnet.theory.prediction import Prediction
 from mfnet.training.callbacks.observer import Observer
@@ -342,8 +342,3 @@ class Recorder(Callback):
 def say(line: str) -> None:
     """Tells the user something, in a line."""
     print(f"mfnet: {line}", file=sys.stderr, flush=True)
-
-
-def said(error: Exception) -> str:
-    """What an exception says, in a line; of another than ValueError, which kind it is."""
-    return told(error) if type(error) is ValueError else f"{type(error).__name__}: {told(error)}"

@@ -40,26 +40,11 @@ from mfnet.training.sinks import CurveLogger, Files, TensorBoard
 from mfnet.training.strategy import DividedStrategy
 
 
-def train(setup: Setup, directory: RunDirectory | None = None, checkpoint: Checkpoint | None = None) -> Run:
-    """Trains what a setup describes, and returns what it has left.
-
-    Where the run is divided among processes, each calls this; the first one alone looks and writes, at what is
-    gathered from all.
-
-    Args:
-        setup: What is run.
-        directory: Where its files go; without one nothing is written.
-        checkpoint: Where to go on from.
-
-    Raises:
-        SettingError: If its pieces do not go with one another.
-        KeyboardInterrupt: If it was interrupted; what was observed is on disk, if there is a directory.
-    """
-    return Training(setup, directory, checkpoint).run()
-
-
 class Training:
     """A run that is about to start: its pieces are checked, and nothing is written yet.
+
+    Where the run is divided among processes, each makes this; the first one alone looks and writes, at what is gathered
+    from all.
 
     Args:
         setup: What is run.
