@@ -12,8 +12,6 @@ from torch import Tensor
 #: Explicit bits of the significand that a reduced precision keeps of each factor.
 _KEPT_BITS = {"tf32": 10, "bf16": 7}
 
-#: Precisions of `product`; 'full' is that of the factors' own type.
-
 #: Widest vectors that torch uses on this CPU.
 _CAPABILITY = torch.backends.cpu.get_cpu_capability()
 
