@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import torch
 
-from mfnet.threads import one_thread
+from mfnet.compute.threads import one_thread
 
 T = TypeVar("T")
 A = TypeVar("A")

@@ -11,9 +11,10 @@ from jaxtyping import Float
 
 from mfnet.claims.claim import Evidence, Row, claim, inside, near
 from mfnet.claims.effort import Effort
-from mfnet.claims.simulation import Setup, draw_of, train
+from mfnet.claims.simulation import draw_of, seeds, setup_of, train
 from mfnet.figures.claims import Line, Plot
 from mfnet.flow import Rotation
+from mfnet.setup.setup import Setup
 from mfnet.theory import KernelClosure, MeanField, realised_starting_error
 from mfnet.theory import starting_error as starting_error_of
 
@@ -61,8 +62,8 @@ def starting_error_samples(effort: Effort) -> Evidence:
     rows: list[Row] = []
     means, errors, predictions = [], [], []
     for N, M, d, n_seeds in effort.choose(SIZES, ((1000, 1000, 20, 24), (1000, 200, 50, 24))):
-        setup = Setup(M, d, N, n_test=effort.choose(10_000, 4000), double=True)
-        measured, realised = np.array(effort.map(_first_step, setup.seeds(n_seeds))).T
+        setup = setup_of(M, d, N, n_test=effort.choose(10_000, 4000), double=True)
+        measured, realised = np.array(effort.map(_first_step, seeds(setup, n_seeds))).T
         mean, spread = float(measured.mean()), float(measured.std(ddof=1))
         error, predicted = spread / math.sqrt(n_seeds), starting_error_of(MeanField(d=d), N, M)
         sizes = f"N={N}, M={M}, d={d}"
@@ -144,7 +145,7 @@ STUDIES = (
 
 def _errors(setup: Setup, times: Float[np.ndarray, " K"]) -> tuple[np.ndarray, np.ndarray]:
     """Test error of a network and of its closure."""
-    closure = KernelClosure(MeanField(d=setup.d, alpha=setup.alpha, flip=setup.flip), start="actual")
+    closure = KernelClosure(MeanField(d=setup.d, alpha=setup.alpha, flip=setup.data["flip"]), start="actual")
     predicted = closure.of_draw(partial(draw_of, setup)).series(times)["test_error"].value
     return train(setup, times).test_error, predicted
 
@@ -165,17 +166,17 @@ def closure(effort: Effort) -> Evidence:
     for study in effort.choose(STUDIES, small):
         unit = MeanField(d=study.d, alpha=study.alpha).time_scale
         times = unit * np.geomspace(0.03, study.last, effort.choose(40, 16))
-        setup = Setup(
+        setup = setup_of(
             NODES,
             study.d,
             study.N,
             study.alpha,
-            flip=study.flip,
             n_test=effort.choose(10_000, 4000),
             double=study.alpha > 100.0,
+            data__flip=study.flip,
         )
         network, predicted = np.moveaxis(
-            np.array(effort.map(partial(_errors, times=times), setup.seeds(study.n_seeds))), 1, 0
+            np.array(effort.map(partial(_errors, times=times), seeds(setup, study.n_seeds))), 1, 0
         )
         name = f"α={study.alpha:g}, N={study.N}, d={study.d}" + f", ε={study.flip:g}" * (study.flip > 0.0)
         for quantity, measured, value in (

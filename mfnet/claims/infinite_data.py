@@ -6,15 +6,17 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 from scipy import special
 
 from mfnet.claims.claim import Evidence, Row, claim, near
 from mfnet.claims.effort import Effort
-from mfnet.claims.simulation import Record, Setup, population, stack
+from mfnet.claims.simulation import Record, seeds, setup_of, stack, train
 from mfnet.figures.claims import Line, Plot
 from mfnet.flow import Euler
+from mfnet.setup.setup import Setup
 from mfnet.theory import MeanField
 
 #: Activation, loss and ε of the networks of theory.md 2.
@@ -47,9 +49,10 @@ def population_dynamics(effort: Effort) -> Evidence:
     plots: list[Plot] = []
     for number, (activation, loss, flip) in enumerate(effort.choose(CASES, CASES[:2])):
         model = MeanField(d=20, activation=activation, loss=loss, flip=flip)
-        setup = Setup(M, 20, batch, activation=activation, loss=loss, flip=flip)
+        differs: dict[str, Any] = {"network.activation": activation, "loss": loss, "data.flip": flip}
+        setup = setup_of(M, 20, batch, fresh=True, **differs)
         name = f"{activation}, {loss}" + f", ε={flip:g}" * (flip > 0.0)
-        found, drawn = overlaps_of(effort, name, model, setup.seeds(n_seeds), effort.choose(80, 30), number)
+        found, drawn = overlaps_of(effort, name, model, seeds(setup, n_seeds), effort.choose(80, 30), number)
         rows += found
         if not plots:
             plots.append(
@@ -83,7 +86,7 @@ def overlaps_of(
     dt = float(times[-1]) / n_steps
     solution = replace(model, dt=dt).solve(times)
     predicted = 2.0 * model.mean_variance * solution.sinh * solution.cosh
-    runs: list[Record] = effort.map(partial(population, times=times, method=partial(Euler, dt=dt)), setups)
+    runs: list[Record] = effort.map(partial(train, times=times, method=partial(Euler, dt=dt)), setups)
     overlaps = stack(runs, "overlap")
     mean, error = overlaps.mean(axis=0), overlaps.std(axis=0, ddof=1) / math.sqrt(len(setups))
     M, d, batch = setups[0].M, setups[0].d, setups[0].N

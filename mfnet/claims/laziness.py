@@ -12,11 +12,14 @@ from jaxtyping import Float
 from mfnet.claims.claim import Evidence, Row, claim, near
 from mfnet.claims.effort import Effort
 from mfnet.claims.infinite_data import times_of
-from mfnet.claims.simulation import Setup, draw_of, nodes_at
+from mfnet.claims.simulation import draw_of, nodes_at, seeds, setup_of
 from mfnet.figures.claims import Line, Plot
 from mfnet.flow import Rotation
-from mfnet.tangent_kernel import kernel_motion, tangent_kernel
+from mfnet.network import MeanFieldNetwork
+from mfnet.network.tangent_kernel import kernel_motion, tangent_kernel
+from mfnet.setup.setup import Setup
 from mfnet.theory import MeanField, MovingKernel
+from mfnet.training.build import Pieces
 
 #: Unsatisfied fractions at which kernels are looked at.
 LOOKS = (0.99, 0.8, 0.6)
@@ -28,7 +31,8 @@ SEEN = 200
 def _changes(setup: Setup, model: MeanField, times: Float[np.ndarray, " K"]) -> Float[np.ndarray, "3 K"]:
     """‖K_t − K₀‖/‖K₀‖: of the network, of its initial nodes on the hyperbolas of eq. 10, and of `MovingKernel`."""
     assert model.dt is not None
-    draw, network = draw_of(setup), setup.network()
+    draw, network = draw_of(setup), Pieces(setup).networks
+    assert isinstance(network, MeanFieldNetwork)
     x = torch.as_tensor(draw.x[:SEEN])
     initial = tangent_kernel(network, x, initial=True)
 
@@ -66,8 +70,8 @@ def kernel_change(effort: Effort) -> Evidence:
         model = MeanField(d=d, alpha=alpha, scheme="rotation")
         times = times_of(model, LOOKS)
         model = MeanField(d=d, alpha=alpha, scheme="rotation", dt=float(times[-1]) / n_steps)
-        setup = Setup(M, d, N, alpha, double=alpha > 100.0)
-        found = np.array(effort.map(partial(_changes, model=model, times=times), setup.seeds(n_seeds)))
+        setup = setup_of(M, d, N, alpha, double=alpha > 100.0)
+        found = np.array(effort.map(partial(_changes, model=model, times=times), seeds(setup, n_seeds)))
         mean, error = found.mean(axis=0), found.std(axis=0, ddof=1) / math.sqrt(n_seeds)
         off = (found[:, 0] - found[:, 1]).std(axis=0, ddof=1) / math.sqrt(n_seeds)
         simulation = f"N={N}, M={M}, d={d}, Δt={model.dt:.2g}, {n_seeds} seeds"

@@ -11,9 +11,10 @@ from jaxtyping import Float
 
 from mfnet.claims.claim import Evidence, Row, claim, inside, near
 from mfnet.claims.effort import Effort
-from mfnet.claims.simulation import Record, Setup, draw_of, stack, train
+from mfnet.claims.simulation import Record, draw_of, seeds, setup_of, stack, train
 from mfnet.figures.claims import Line, Plot
 from mfnet.flow import Averaged
+from mfnet.setup.setup import Setup
 from mfnet.theory import KernelFlow, MeanField
 
 #: Difference of test errors that the two flows may make by their tolerances, 0.003 each: between those that the tables
@@ -60,10 +61,10 @@ def lazy_kernel(effort: Effort) -> Evidence:
     unit = MeanField(d=d, alpha=1e3).time_scale
     times = unit * np.geomspace(0.03, 30.0, effort.choose(13, 7))
     probes = np.random.default_rng(0).normal(size=(500, d))
-    base = Setup(largest, d, N, 1e3, n_test=effort.choose(10_000, 2000), double=True)
+    n_test = effort.choose(10_000, 2000)
 
     def setups(M: int) -> list[Setup]:
-        return Setup(M, d, N, 1e3, n_test=base.n_test, double=True).seeds(n_seeds)
+        return seeds(setup_of(M, d, N, 1e3, n_test=n_test, double=True), n_seeds)
 
     run = partial(train, times=times, method=partial(Averaged, rtol=0.003), probes=probes)
     runs: dict[int, list[Record]] = {M: effort.map(run, setups(M)) for M in reversed(nodes)}

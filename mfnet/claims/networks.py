@@ -11,9 +11,10 @@ from jaxtyping import Float
 
 from mfnet.claims.claim import Evidence, Row, claim, inside, near
 from mfnet.claims.effort import Effort
-from mfnet.claims.simulation import Method, Record, Setup, final_nodes, stack, train
+from mfnet.claims.simulation import Method, Record, final_nodes, seeds, setup_of, stack, train
 from mfnet.figures.claims import Line, Plot
-from mfnet.flow import AdaptiveRotation, Averaged, Euler, Rotation
+from mfnet.flow import AdaptiveRotation, Averaged, Euler, Objective, Rotation
+from mfnet.setup.setup import Setup
 from mfnet.theory import onset
 
 #: Factor by which numbers of one seed, quoted with two digits, may differ from those of other draws.
@@ -23,16 +24,20 @@ FACTOR = 1.5
 EULER_ERRORS = {15: 0.46, 50: 0.18, 150: 0.064, 500: 0.019}
 
 
-def _steps(t: float, n: int, kind: str) -> Method:
-    """The method that reaches ``t`` in ``n`` steps."""
-    if kind == "second":  # every step is accepted and none grows
-        return partial(AdaptiveRotation, rtol=1e6, dt_first=t / n, dt_max=t / n)
-    return partial({"euler": Euler, "rotation": Rotation}[kind], dt=t / n)
+class SecondOrder(AdaptiveRotation):
+    """Rotations of second order in steps of ``dt``: every step is accepted, and none grows."""
+
+    def __init__(self, objective: Objective, dt: float):
+        super().__init__(objective, rtol=1e6, dt_first=dt, dt_max=dt)
+
+
+#: The steps that are compared.
+KINDS = {"euler": Euler, "rotation": Rotation, "second": SecondOrder}
 
 
 def _nodes_after(case: tuple[str, int], setup: Setup, t: float) -> Float[np.ndarray, "M p"]:
     kind, n = case
-    return final_nodes(setup, t, _steps(t, n, kind))
+    return final_nodes(setup, t, partial(KINDS[kind], dt=t / n))
 
 
 @claim(
@@ -45,7 +50,7 @@ def _nodes_after(case: tuple[str, int], setup: Setup, t: float) -> Float[np.ndar
 def steps(effort: Effort) -> Evidence:
     """Errors relative to |θ|, against rotations of second order that are far finer."""
     t = 0.08
-    setup = effort.choose(Setup(200, 50, 2000, 1e-3, double=True), Setup(50, 20, 300, 1e-3, double=True))
+    setup = setup_of(*effort.choose((200, 50, 2000), (50, 20, 300)), 1e-3, double=True)
     quoted = {
         ("rotation", 15): 0.019,
         **{("euler", n): error for n, error in EULER_ERRORS.items()},
@@ -118,16 +123,14 @@ def ways(effort: Effort) -> Evidence:
     plots = []
     n_seeds = effort.choose(8, 2)
     for alpha, dt, times, quoted in effort.choose(WAYS, WAYS[1:2]):
-        setup = effort.choose(
-            Setup(400, 100, 10_000, alpha, n_test=20_000, double=alpha > 100.0),
-            Setup(60, 100, 1000, alpha, n_test=4000),
-        )
+        M, N, n_test = effort.choose((400, 10_000, 20_000), (60, 1000, 4000))
+        setup = setup_of(M, 100, N, alpha, n_test=n_test, double=alpha > 100.0)
         fine = train_one_thread(effort, setup, times, partial(Rotation, dt=dt))
-        runs = effort.map(partial(train, times=times), setup.seeds(n_seeds))
+        runs = effort.map(partial(train, times=times), seeds(setup, n_seeds))
         errors = stack(runs, "test_error")
         mean, spread = errors.mean(axis=0), errors.std(axis=0, ddof=1)
         sizes = f"N={setup.N}, M={setup.M}, d={setup.d}, α={alpha:g}"
-        sampling = np.sqrt(mean / setup.n_test)
+        sampling = np.sqrt(mean / n_test)
         for k, t in enumerate(times):
             rows += [
                 near(
@@ -188,16 +191,16 @@ def final_errors(effort: Effort) -> Evidence:
     """Euler steps at α=1 to the end; the averaged flow, whose steps are its own, for all three."""
     rows: list[Row] = []
     n_seeds = effort.choose(6, 2)
-    base = effort.choose(Setup(400, 100, 10_000, n_test=20_000), Setup(60, 20, 300, n_test=4000))
+    M, d, N, n_test = effort.choose((400, 100, 10_000, 20_000), (60, 20, 300, 4000))
     for alpha, last, quoted in effort.choose(
         ((1e3, 3e4, 0.040), (1e-3, 2.0, 0.019), (1.0, 1e4, 0.022)), ((1.0, 1e4, 0.022),)
     ):
-        setup = Setup(base.M, base.d, base.N, alpha, n_test=base.n_test, double=alpha > 100.0)
-        runs = effort.map(partial(train, times=[last]), setup.seeds(n_seeds))
+        setup = setup_of(M, d, N, alpha, n_test=n_test, double=alpha > 100.0)
+        runs = effort.map(partial(train, times=[last]), seeds(setup, n_seeds))
         errors, ends = stack(runs, "test_error")[:, -1], stack(runs, "t_end")
         left = stack(runs, "unsatisfied")[:, -1]
         simulation = (
-            f"N={base.N}, M={base.M}, d={base.d}, averaged flow to t={last:g} or the end (t={ends.min():.4g} to "
+            f"N={N}, M={M}, d={d}, averaged flow to t={last:g} or the end (t={ends.min():.4g} to "
             f"{ends.max():.4g}; at most {left.max():.2g} unsatisfied), {n_seeds} seeds; error: of one seed"
         )
         rows.append(
@@ -212,9 +215,10 @@ def final_errors(effort: Effort) -> Evidence:
                 claimed=not effort.quick,
             )
         )
-    runs = effort.map(partial(train, times=[5e3], method=partial(Euler, dt=1.0)), base.seeds(effort.choose(4, 2)))
+    euler = partial(train, times=[5e3], method=partial(Euler, dt=1.0))
+    runs = effort.map(euler, seeds(setup_of(M, d, N, n_test=n_test), effort.choose(4, 2)))
     counts, errors = stack(runs, "n_steps").astype(float), stack(runs, "test_error")[:, -1]
-    simulation = f"N={base.N}, M={base.M}, d={base.d}, Euler steps of Δt=1, {len(runs)} seeds; error: of one seed"
+    simulation = f"N={N}, M={M}, d={d}, Euler steps of Δt=1, {len(runs)} seeds; error: of one seed"
     rows += [
         near(
             "α=1: steps until all are satisfied",
@@ -251,14 +255,14 @@ def full_fit(effort: Effort) -> Evidence:
     n_seeds = effort.choose(4, 2)
     M, d, n_test = effort.choose((400, 50, 20_000), (60, 50, 4000))
     for N, quoted in effort.choose(((1000, 0.044), (4000, 0.024), (16_000, 0.0155)), ((1000, 0.044),)):
-        runs = effort.map(partial(train, times=[1e5]), Setup(M, d, N, n_test=n_test).seeds(n_seeds))
+        runs = effort.map(partial(train, times=[1e5]), seeds(setup_of(M, d, N, n_test=n_test), n_seeds))
         rows.append(_quoted(effort, f"N={N}: final ε_g", f"N={N}, M={M}, d={d}", runs, -1, quoted))
     lines = []
     for number, (N, least, last) in enumerate(effort.choose(((4000, 0.036, 0.137), (16_000, 0.018, 0.049)), ())):
         times = np.geomspace(20.0, 1500.0, 46)
         runs = effort.map(
             partial(train, times=times, method=partial(Averaged, rtol=0.02)),
-            Setup(M, d, N, flip=0.05, n_test=n_test).seeds(n_seeds),
+            seeds(setup_of(M, d, N, n_test=n_test, data__flip=0.05), n_seeds),
         )
         errors = stack(runs, "test_error").mean(axis=0)
         least_at = onset(times, errors, stack(runs, "mean_force").mean(axis=0)).t

@@ -9,7 +9,7 @@ import numpy as np
 
 from mfnet.claims.claim import Evidence, Row, claim, inside
 from mfnet.claims.effort import Effort
-from mfnet.claims.simulation import Record, Setup, population, stack, train
+from mfnet.claims.simulation import Record, seeds, setup_of, stack, train
 from mfnet.figures.claims import Line, Plot
 from mfnet.flow import Rotation
 from mfnet.theory import MeanField
@@ -42,11 +42,11 @@ def fixed_point(effort: Effort) -> Evidence:
         gamma = 0.5 * math.asinh(2.0 * math.sqrt(10.0) / z_c)
         n_u = flip + (1.0 - flip) * math.erf(z_c / math.sqrt(2.0))
         times = tau * np.geomspace(0.3, 6.0, 14)
-        for name, simulate, n in ((f"N={N}", train, N), ("N=∞", population, N // 16), (f"N={N // 16}", train, N // 16)):
-            claimed = not (simulate is train and n < N)
-            setup = Setup(M, 10, n, flip=flip, n_test=20_000)
-            run = partial(simulate, times=times, method=partial(Rotation, dt=2.0))
-            runs: list[Record] = effort.map(run, setup.seeds(n_seeds))
+        for name, n, fresh in ((f"N={N}", N, False), ("N=∞", N // 16, True), (f"N={N // 16}", N // 16, False)):
+            claimed = fresh or n == N
+            setup = setup_of(M, 10, n, n_test=20_000, fresh=fresh, data__flip=flip)
+            run = partial(train, times=times, method=partial(Rotation, dt=2.0))
+            runs: list[Record] = effort.map(run, seeds(setup, n_seeds))
             simulation = f"M={M}, d=10, {name}, {n_seeds} seeds, t={times[-1]:.3g} = 6 relaxation times"
             for quantity, predicted, series in (("γ*", gamma, "gamma"), ("n_u*", n_u, "unsatisfied")):
                 values = stack(runs, series)
@@ -55,7 +55,7 @@ def fixed_point(effort: Effort) -> Evidence:
                 bounds = ((1.0 - TOLERANCE) * predicted, (1.0 + TOLERANCE) * predicted)
                 case = f"ε={flip:g}, {name}: {quantity}"
                 rows.append(inside(case, simulation, predicted, mean, bounds, error, claimed=claimed))
-                if series == "gamma" and simulate is train and claimed:
+                if series == "gamma" and claimed and not fresh:
                     lines.append(Line(f"ε = {flip:g}", times, values.mean(axis=0), None, "network", number))
                     lines.append(Line("", times, model.solve(times).gamma, None, "theory", number))
                     lines.append(Line("", times[[0, -1]], [gamma, gamma], None, "guide", number))

@@ -12,8 +12,9 @@ from jaxtyping import Float
 
 from mfnet.claims.claim import Evidence, Row, claim, inside, near
 from mfnet.claims.effort import Effort
-from mfnet.claims.simulation import Record, Setup, stack, train
+from mfnet.claims.simulation import Record, seeds, setup_of, stack, train
 from mfnet.figures.claims import Line, Plot
+from mfnet.setup.setup import Setup
 from mfnet.theory import MeanField
 from mfnet.theory.onset import Onset, onset, onset_time_exponent, onset_unsatisfied_law
 
@@ -88,7 +89,7 @@ def runs_at(effort: Effort, setup: Setup, last: float, n_seeds: int) -> tuple[li
     """Runs from 0.7 to ``last`` units of time, and the unit."""
     unit = MeanField(d=setup.d, alpha=setup.alpha).time_scale
     times = unit * np.geomspace(0.7, last, math.ceil(PER_DECADE * math.log10(last / 0.7)) + 1)
-    return effort.map(partial(train, times=times), setup.seeds(n_seeds)), unit
+    return effort.map(partial(train, times=times), seeds(setup, n_seeds)), unit
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,7 @@ class Study:
         for number, M in enumerate(self.nodes):
             found: dict[int, Minimum] = {}
             for colour, N in enumerate(self.sizes):
-                setup = Setup(M, self.d, N, self.alpha, n_test=self.n_test, double=self.alpha > 100.0)
+                setup = setup_of(M, self.d, N, self.alpha, n_test=self.n_test, double=self.alpha > 100.0)
                 last = self.last * (N / self.d / 50.0) ** self.growth
                 runs, unit = runs_at(effort, setup, last, self.n_seeds)
                 found[N] = least = minimum_of(runs, unit)
@@ -234,14 +235,15 @@ def onset_noise(effort: Effort) -> Evidence:
     """The minimum against ε at fixed N."""
     n_seeds = effort.choose(12, 4)
     flips = effort.choose((0.0, 0.05, 0.1, 0.2), (0.0, 0.2))
-    base = effort.choose(Setup(400, 50, 4000, n_test=10_000), Setup(60, 20, 400, n_test=2000))
+    M, d, N, n_test = effort.choose((400, 50, 4000, 10_000), (60, 20, 400, 2000))
     rows: list[Row] = []
     lines: list[Line] = []
     clean: Minimum | None = None
     for number, flip in enumerate(flips):
-        runs, unit = runs_at(effort, replace(base, flip=flip), effort.choose(20.0, 12.0), n_seeds)
+        setup = setup_of(M, d, N, n_test=n_test, data__flip=flip)
+        runs, unit = runs_at(effort, setup, effort.choose(20.0, 12.0), n_seeds)
         least = minimum_of(runs, unit)
-        simulation = f"M={base.M}, d={base.d}, N={base.N}, α=1, {n_seeds} seeds; {least.described}"
+        simulation = f"M={M}, d={d}, N={N}, α=1, {n_seeds} seeds; {least.described}"
         clean, claimed = clean or least, clean is not None
         error = np.hypot(least.draws.std(axis=1), clean.draws.std(axis=1))
         earlier, more = (0.0, clean.t - 3.0 * error[0]), (clean.n_u + 3.0 * error[1], 1.0)
@@ -254,5 +256,5 @@ def onset_noise(effort: Effort) -> Evidence:
             Line(f"ε = {flip:g}", runs[0].t / unit, stack(runs, "test_error").mean(axis=0), None, "theory", number)
         )
         lines.append(Line("", [least.t], [least.error], None, "network", number))
-    caption = f"Mean test error on true labels, with its minimum, for label noise ε; N={base.N}."
+    caption = f"Mean test error on true labels, with its minimum, for label noise ε; N={N}."
     return Evidence(rows, [Plot("onset-noise", caption, "$t$ / time scale", r"$\epsilon_g$", lines, "xy")])

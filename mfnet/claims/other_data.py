@@ -7,11 +7,11 @@ from typing import Any
 from mfnet.claims.claim import Evidence, Row, claim
 from mfnet.claims.effort import Effort
 from mfnet.claims.infinite_data import overlaps_of
-from mfnet.claims.simulation import Setup
+from mfnet.claims.simulation import seeds, setup_of
 from mfnet.figures.claims import Line, Plot
 from mfnet.theory import MeanField
 
-#: What differs from unit variances and normal inputs; the fields that `MeanField` and `Setup` share.
+#: What differs from unit variances and normal inputs, as `MeanField` names it.
 CASES: dict[str, dict[str, Any]] = {
     "A=2, B=1": {"a_std": 2.0},
     "A=0.5, B=1.5": {"a_std": 0.5, "w_std": 1.5},
@@ -19,6 +19,9 @@ CASES: dict[str, dict[str, Any]] = {
     "stretch 2": {"inputs": "elongated", "stretch": 2.0},
     "|x| of a gamma law": {"inputs": "radial", "radius": {"name": "gamma", "a": 4.0, "scale": 1.2}},
 }
+
+#: The group of settings that each of these is in.
+GROUPS = {"a_std": "network", "w_std": "network", "inputs": "data", "stretch": "data", "radius": "data"}
 
 
 @claim(
@@ -36,8 +39,8 @@ def other_data(effort: Effort) -> Evidence:
     M, batch, n_seeds, n_steps = effort.choose((2000, 3000, 4, 40), (400, 500, 3, 30))
     for number, (name, settings) in enumerate(CASES.items()):
         model = MeanField(d=20, **settings)
-        setups = Setup(M, 20, batch, **settings).seeds(n_seeds)
-        found, drawn = overlaps_of(effort, name, model, setups, n_steps, number)
+        setup = setup_of(M, 20, batch, fresh=True, **{f"{GROUPS[key]}.{key}": value for key, value in settings.items()})
+        found, drawn = overlaps_of(effort, name, model, seeds(setup, n_seeds), n_steps, number)
         rows += found
         lines += drawn
     caption = "⟨a w∥⟩ of networks (points) and of the theory (lines)."

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from mfnet.claims.claim import Evidence, Row, claim, inside, near
 from mfnet.claims.effort import Effort
 from mfnet.claims.infinite_data import times_of
-from mfnet.claims.simulation import Record, Setup, population, stack
+from mfnet.claims.simulation import Record, seeds, setup_of, stack, train
 from mfnet.figures.claims import Line, Plot
 from mfnet.flow import Rotation
 from mfnet.theory import FiniteWidth, MeanField
@@ -73,11 +73,9 @@ def _bands_at(effort: Effort, alpha: float) -> Evidence:
     looks = times_of(model, LOOKS)
     dt = float(looks[2]) / 30.0
     times = np.unique(np.concatenate([looks, np.geomspace(looks[0] / 3.0, looks[-1], effort.choose(60, 20))]))
-    setup = Setup(M, d, batch, alpha, double=alpha > 100.0)
-    run = partial(
-        population, times=times, method=partial(Rotation, dt=dt), probes=probes_at(PROJECTIONS, d, n_directions)
-    )
-    runs: list[Record] = effort.map(run, setup.seeds(n_seeds))
+    setup = setup_of(M, d, batch, alpha, fresh=True, double=alpha > 100.0)
+    run = partial(train, times=times, method=partial(Rotation, dt=dt), probes=probes_at(PROJECTIONS, d, n_directions))
+    runs: list[Record] = effort.map(run, seeds(setup, n_seeds))
     stepped = replace(model, dt=dt, scheme="rotation").solve(times)
     theory = FiniteWidth(model, M)
     simulation = f"M={M}, d={d}, α={alpha:g}, {batch} fresh examples a step, {n_seeds} seeds"
@@ -181,8 +179,8 @@ def _start_at(effort: Effort, M: int, d: int) -> list[Row]:
     model = MeanField(d=d)
     theory, t = FiniteWidth(model, M), model.time_scale / 100.0
     projections, n_directions = (1.0, 2.0), 32
-    run = partial(population, times=[t], method=partial(Rotation, dt=t), probes=probes_at(projections, d, n_directions))
-    runs: list[Record] = effort.map(run, Setup(M, d, batch, n_test=4000).seeds(n_seeds))
+    run = partial(train, times=[t], method=partial(Rotation, dt=t), probes=probes_at(projections, d, n_directions))
+    runs: list[Record] = effort.map(run, seeds(setup_of(M, d, batch, n_test=4000, fresh=True), n_seeds))
     simulation = f"M={M}, d={d}, {batch} examples, {n_seeds} seeds"
 
     start = model.solve(t)

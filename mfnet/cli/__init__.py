@@ -1,117 +1,12 @@
-"""The command ``mfnet``: the only place that knows Hydra.
-
-Everything is composed and checked before Hydra starts a job, so that a mistake costs one line and
-no directory. What is slow to import (torch, Lightning) is imported inside the functions that need it.
-"""
+"""The command ``mfnet``."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Sequence
-
-import mfnet
-from mfnet.cli.checks import checked_jobs, rank
-from mfnet.cli.launch import COMMANDS, launch
-from mfnet.cli.reproduce import reproduce
-from mfnet.cli.run import INTERRUPTED, with_checkpoint
-from mfnet.cli.sweep import sweep
-from mfnet.validation import SettingError
-
-#: What Hydra is told in every process of a run but the first.
-WITHOUT_A_TRACE = ["hydra.run.dir=.", "hydra.output_subdir=null", "hydra/job_logging=none"]
-
-HELP = f"""\
-mfnet {mfnet.__version__}: wide single-hidden-layer networks, trained beside their mean-field theory
-
-usage: mfnet COMMAND [SETTING=VALUE ...]
-
-commands:
-  train      train a network, lay the theory over it, leave figures, tables and TensorBoard files
-  predict    the theory alone, without training (under two seconds)
-  reproduce  the paper's figures and more: the runs that a figure needs, and the figure (--list)
-  collect    every run below a directory in one table, averaged over seeds, with figures
-  validate   hold the theory's claims against simulations and write their page (--quick: a minute)
-
-examples:
-  mfnet train                                        M=400 nodes, N=10000 examples, d=100, alpha=1
-  mfnet train alpha=1e-3 N=4000 seed=1               the rich regime
-  mfnet train data=sphere loss=logistic flow=euler   other choices of a group
-  mfnet train -m alpha=1e-3,1,1e3 M=100,400          a sweep: six runs; typed again, it goes on where it was left
-  mfnet train experiment=lazy                        a prepared experiment
-  mfnet train ckpt=RUN/checkpoints/last.ckpt         go on with a run that was cut off
-  mfnet train overlay=[kernel_closure,laziness]      more theories over the same run
-  mfnet predict schedule=listed 'schedule.times=[1,10,100]'
-  mfnet collect multirun                             all sweeps in one table
-  mfnet validate --list; mfnet validate clock noise  the claims; two of them
-
-mfnet COMMAND --help lists all settings."""
+from collections.abc import Sequence
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit status: 0, 1 if a run failed, 2 for a mistake in the settings."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    command = arguments[0] if arguments else "--help"
-    if command in ("-h", "--help", "help"):
-        print(HELP)
-        return 0
-    if command == "--version":
-        print(mfnet.__version__)
-        return 0
-    if command in OTHER_COMMANDS:
-        return OTHER_COMMANDS[command](arguments[1:])
-    if command not in COMMANDS:
-        known = ", ".join([*COMMANDS, *OTHER_COMMANDS])
-        return _fail(f"{command!r} is not a command; there are {known} (mfnet --help)")
-    options = [a for a in arguments[1:] if a.startswith("-") and a != "--"]
-    overrides = [a for a in arguments[1:] if not a.startswith("-")]
-    if not set(options) <= {"-m", "--multirun"}:  # the others (--help, --cfg job, …) start no job
-        launch(command, [*options, *overrides])
-        return 0
-    multirun = bool(options)
-    if multirun and command == "predict" and not any(o.startswith("hydra.sweep.dir=") for o in overrides):
-        overrides.append("hydra.sweep.dir=multirun/predicted_${now:%Y-%m-%d_%H-%M-%S-%f}")
-    try:
-        if command == "train":
-            overrides = with_checkpoint(overrides, multirun=multirun)
-        jobs = checked_jobs(command, overrides, multirun=multirun)
-    except SettingError as error:
-        return _fail(str(error)) if rank() == 0 else 2
-    if not multirun and "d" not in jobs[0].config["data"]:
-        overrides += [f"{key}={jobs[0].config[key]}" for key in ("N", "d")]  # those of the data, for Hydra's files
-    if command == "train" and multirun:
-        return sweep(jobs, [*options, *overrides], ["mfnet", *arguments])
-    if command == "train" and rank() > 0:
-        overrides += WITHOUT_A_TRACE
-    try:
-        launch(command, [*options, *overrides])
-    except KeyboardInterrupt:  # before a run has begun, which says itself how to go on
-        print("mfnet: interrupted", file=sys.stderr)
-        return INTERRUPTED
-    return 0
+    from mfnet.cli.command import main  # imports Hydra, which a command's own module does without
 
-
-def _fail(message: str) -> int:
-    print(f"mfnet: error: {message}", file=sys.stderr)
-    return 2
-
-
-def _validate(arguments: Sequence[str]) -> int:
-    """The page of claims; it has arguments of its own, and no config."""
-    from mfnet.claims.command import main as validate_claims
-
-    return validate_claims(arguments)
-
-
-def _collect(arguments: Sequence[str]) -> int:
-    """Tables and figures of many runs."""
-    from mfnet.collect import main as collect
-
-    return collect(arguments)
-
-
-#: Commands with arguments of their own.
-OTHER_COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
-    "reproduce": reproduce,
-    "collect": _collect,
-    "validate": _validate,
-}
+    return main(argv)

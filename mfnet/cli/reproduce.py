@@ -8,15 +8,14 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import hydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
-
-from mfnet.cli.checks import checked_jobs
-from mfnet.cli.compose import CONFIG_MODULE, Job, compose
+from mfnet.cli import sweep
+from mfnet.cli.arguments import Arguments
+from mfnet.cli.jobs import Job, Sweep, check_directories, check_pieces, of_sweep, parsed
 from mfnet.cli.run import shown
-from mfnet.cli.sweep import sweep
-from mfnet.validation import SettingError
+from mfnet.collection import collect
+from mfnet.figures.experiments import EXPERIMENTS
+from mfnet.setup.compose import Source, compose
+from mfnet.setup.errors import SettingError
 
 USAGE = """\
 usage: mfnet reproduce NAME [NAME ...] [small=true] [SETTING=VALUE ...]
@@ -30,8 +29,6 @@ small=true: less than a minute each. Settings change every run; hydra/launcher=j
 
 def reproduce(arguments: Sequence[str]) -> int:
     """Runs the command and returns its exit status: 0, 1 if a run failed, 2 for a mistake in the arguments."""
-    from mfnet.figures.experiments import EXPERIMENTS
-
     names = [word for word in arguments if "=" not in word]
     given = dict.fromkeys(word for word in arguments if "=" in word)
     small = "small=true" in given
@@ -48,18 +45,28 @@ def reproduce(arguments: Sequence[str]) -> int:
         for word in given:
             if word.startswith("small=") and word not in ("small=true", "small=false"):
                 raise SettingError(f"{word}: must be true or false")
-        settings = {name: _settings(name, overrides, small=small) for name in names}
-        for name in names:
-            _check_that_several_are_compared(name, settings[name][0], overrides)
-        jobs = {name: checked_jobs("train", settings[name], multirun=True) for name in names}
+        with Source().opened():
+            return _reproduce(names, overrides, small=small, typed=["mfnet", "reproduce", *arguments])
     except SettingError as error:
         print(f"mfnet reproduce: error: {error}", file=sys.stderr)
         return 2
+
+
+def _reproduce(names: Sequence[str], overrides: Sequence[str], *, small: bool, typed: Sequence[str]) -> int:
+    """Checks every run of every experiment, then starts those that are not complete, and draws the figures."""
+    settings = {name: _settings(name, overrides, small=small) for name in names}
+    for name in names:
+        _check_that_several_are_compared(name, settings[name][0], overrides)
+    asked = {name: Sweep.read(Arguments(settings[name], multirun=True, source=Source())) for name in names}
+    jobs = {name: of_sweep(asked[name]) for name in names}
+    for name in names:
+        check_pieces(jobs[name])
+        check_directories(jobs[name], in_sweep=True, goes_on=True)
     statuses = []
     for name in names:
         print(f"\n{name}: {EXPERIMENTS[name].caption}", flush=True)
         started = time.monotonic()
-        status = sweep(jobs[name], ["-m", *settings[name]], ["mfnet", "reproduce", *arguments])
+        status = sweep.start(jobs[name], asked[name], typed)
         if status == 0:
             print(f"{shown(_draw(name, jobs[name]))}   {time.monotonic() - started:.0f} s", flush=True)
         statuses.append(status)
@@ -78,13 +85,8 @@ def _check_that_several_are_compared(name: str, experiment: str, overrides: Sequ
     Raises:
         SettingError: For the first override that does that, or that cannot be read.
     """
-    try:
-        typed = OverridesParser.create().parse_overrides(list(overrides))
-    except HydraException as error:
-        raise SettingError(" ".join(str(error).split())) from None
-    with hydra.initialize_config_module(CONFIG_MODULE, version_base="1.3"):
-        compared = compose([experiment]).hydra.sweeper.get("params") or {}
-    for word, override in zip(overrides, typed, strict=True):
+    compared = compose([experiment]).hydra.sweeper.get("params") or {}
+    for word, override in zip(overrides, parsed(overrides), strict=True):
         key = override.get_key_element()
         if key in compared and not override.is_sweep_override():
             raise SettingError(f"{word}: the figure of {name} compares several, such as {key}={compared[key]}")
@@ -92,9 +94,6 @@ def _check_that_several_are_compared(name: str, experiment: str, overrides: Sequ
 
 def _draw(name: str, jobs: Sequence[Job]) -> Path:
     """The figure of an experiment, from these of its runs."""
-    from mfnet.collection import collect
-    from mfnet.figures.experiments import EXPERIMENTS
-
     directory = jobs[0].root
     runs = collect(directory, [job.directory.name for job in jobs])
     return EXPERIMENTS[name].draw(runs, directory / f"{name}.png")

@@ -12,10 +12,8 @@ from mfnet.collection.collection import Collection
 from mfnet.collection.files import NETWORK
 from mfnet.collection.run import COMPLETE, FAILED, UNFINISHED
 from mfnet.collection.settings import is_seed
-from mfnet.series import MEAN_FORCE, SLIDING
-
-#: Ends of runs that come at an observation, so at a scheduled time; other ends come between two.
-_ON_SCHEDULE = ("t_max", "test_error_rose", "stationary", "interrupted")
+from mfnet.record.series import MEAN_FORCE, SLIDING
+from mfnet.record.stop_reason import StopReason
 
 #: What is zero once no example exerts a force; every other series stays as it is.
 _ZERO_AT_REST = (f"{MEAN_FORCE}{NETWORK}", f"{SLIDING}{NETWORK}")
@@ -84,8 +82,8 @@ def curves(collection: Collection, by: Sequence[str] | None = None) -> pd.DataFr
     for _, members in runs.groupby(group):
         histories = [values[rows[run]] for run in members["run"]]
         scheduled = [
-            history[: None if reason in _ON_SCHEDULE else -1, 0]
-            for history, reason in zip(histories, members["stop_reason"].fillna("interrupted"), strict=True)
+            history[: None if StopReason.read(reason).at_observation else -1, 0]
+            for history, reason in zip(histories, members["stop_reason"].fillna(StopReason.INTERRUPTED), strict=True)
         ]
         t = np.unique(np.concatenate([*scheduled, [max(history[-1, 0] for history in histories)]]))
         at = [_at(t, history, columns, at_rest) for history, at_rest in zip(histories, members["at_rest"], strict=True)]

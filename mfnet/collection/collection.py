@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 
 from mfnet.collection.files import NETWORK, DamagedRunError
-from mfnet.collection.reading import read_runs
+from mfnet.collection.reading import read_runs, runs_in
 from mfnet.collection.run import COMPLETE, WORDS, Run
 from mfnet.collection.settings import Setting, column, varied
+from mfnet.record.contents import Contents
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,20 @@ def collect(path: str | os.PathLike[str], names: Sequence[str] | None = None) ->
             found += [(name if run.replica is None else f"{name}#{run.replica}", run) for run in runs]
             if runs:
                 below.clear()  # what a run leaves is no run
+    return _collected(root, found, damaged)
+
+
+def gathered(runs: Mapping[str, Contents]) -> Collection:
+    """Runs in memory, each by its name, as `collect` reads those on disk."""
+    found = []
+    for name, contents in runs.items():
+        parts = runs_in(contents)
+        found += [(name if run.replica is None else f"{name}#{run.replica}", run) for run in parts]
+    return _collected(Path(), found, [])
+
+
+def _collected(root: Path, found: Sequence[tuple[str, Run]], damaged: list[tuple[Path, str]]) -> Collection:
+    """The tables of runs, each with its name."""
     labels, read = [label for label, _ in found], [run for _, run in found]
     swept = varied([run.settings for run in read])
     shown = {key: column([run.settings.get(key) for run in read]) for key in swept}

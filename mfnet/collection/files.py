@@ -14,7 +14,9 @@ import numpy as np
 import yaml
 from jaxtyping import Float
 
-from mfnet.run_directory import RunDirectory
+from mfnet.record.directory import RunDirectory
+from mfnet.record.series import SERIES
+from mfnet.record.stop_reason import StopReason
 
 NETWORK = "_network"
 
@@ -51,6 +53,10 @@ def read_summary(directory: RunDirectory) -> dict[str, Any] | None:
         raise DamagedRunError(f"{name} has no config")
     if not isinstance(summary.get("stop_reason"), str):
         raise DamagedRunError(f"{name} has no stop_reason")
+    try:
+        StopReason.read(summary["stop_reason"])
+    except ValueError:
+        raise DamagedRunError(f"{name}: stop_reason {summary['stop_reason']!r} is not one of mfnet's") from None
     for number in NUMBERS:
         if not isinstance(summary.get(number), int | float) or not math.isfinite(summary[number]):
             raise DamagedRunError(f"{name} has no number {number}")
@@ -97,7 +103,7 @@ def read_history(directory: RunDirectory) -> dict[str, Float[np.ndarray, " K"]]:
     if not (np.isfinite(history["t"]).all() and history["t"][0] >= 0.0 and (np.diff(history["t"]) > 0.0).all()):
         raise DamagedRunError(f"{name}: t does not increase from one observation to the next")
     for column, numbers in history.items():
-        if column.endswith(NETWORK) and not np.isfinite(numbers).all():
+        if column.removesuffix(NETWORK) in SERIES and column.endswith(NETWORK) and not np.isfinite(numbers).all():
             raise DamagedRunError(f"{name}: {column} is not finite at k={np.flatnonzero(~np.isfinite(numbers))[0]}")
     return history
 

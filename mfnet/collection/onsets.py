@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from mfnet.series import TEST_ERROR, UNSATISFIED
+from mfnet.record.series import TEST_ERROR, UNSATISFIED
 from mfnet.theory import Onset, onset
 
 

@@ -31,8 +31,10 @@ from mfnet.collection.run import (
     results,
 )
 from mfnet.collection.settings import SYMBOLS, resolved, settings, with_symbols
-from mfnet.run_directory import RunDirectory, RunState
-from mfnet.series import SERIES
+from mfnet.record.contents import Contents
+from mfnet.record.directory import RunDirectory, RunState, state_after
+from mfnet.record.series import SERIES
+from mfnet.record.stop_reason import StopReason
 
 
 def read_runs(path: Path) -> list[Run]:
@@ -54,18 +56,46 @@ def read_runs(path: Path) -> list[Run]:
     config = resolved(read_config(directory)) if summary is None else summary["config"]
     if missing := [symbol for symbol in SYMBOLS if not isinstance(config.get(symbol), int | float)]:
         raise DamagedRunError(f"its config does not say {', '.join(missing)}")
-    flat = settings(config)
-    found = results(directory.state(), summary or {}, history, flat)
-    if summary is not None and found["state"] == COMPLETE:
-        _check_that_they_agree(summary, found, float(history["t"][-1]))
     files = (directory.history, directory.summary, directory.failure)
-    run = Run(flat, found, history, max(file.stat().st_mtime for file in files if file.exists()))
-    replicas = path / "replicas.npz"
-    if replicas.exists():
-        return list(_replicas(run, directory.state(), summary or {}, read_arrays(replicas)))
-    if found["replicas"] > 1:
-        raise DamagedRunError(f"{replicas.name} is missing")
-    return [run]
+    written = max(file.stat().st_mtime for file in files if file.exists())
+    replicas = read_arrays(directory.replicas) if directory.replicas.exists() else None
+    runs = list(_runs_of(config, directory.state(), summary or {}, history, replicas, written))
+    if summary is not None and runs[0].replica is None and runs[0].results["state"] == COMPLETE:
+        _check_that_they_agree(summary, runs[0].results, float(history["t"][-1]))
+    return runs
+
+
+def runs_in(contents: Contents) -> list[Run]:
+    """The run whose record this is, or each replica of an ensemble."""
+    state = state_after(StopReason.read(contents.summary["stop_reason"]))
+    summary, history = contents.summary, {name: np.asarray(values) for name, values in contents.history.items()}
+    return list(_runs_of(summary["config"], state, summary, history, contents.arrays.get("replicas"), 0.0))
+
+
+def _runs_of(
+    config: Mapping[str, Any],
+    state: RunState,
+    summary: Mapping[str, Any],
+    history: History,
+    replicas: Mapping[str, np.ndarray] | None,
+    written: float,
+) -> Iterator[Run]:
+    """A run, or each replica of an ensemble.
+
+    Raises:
+        DamagedRunError: If what was left contradicts itself.
+    """
+    flat = settings(config)
+    found = results(state, summary, history, flat)
+    run = Run(flat, found, history, written)
+    if replicas is not None:
+        if found["state"] == COMPLETE:
+            _check_that_they_agree(summary, found, float(history["t"][-1]))
+        yield from _replicas(run, state, summary, replicas)
+    elif found["replicas"] > 1:
+        raise DamagedRunError("replicas.npz is missing")
+    else:
+        yield run
 
 
 def _check_that_they_agree(summary: Mapping[str, Any], found: Mapping[str, Any], t_last: float) -> None:
@@ -106,7 +136,7 @@ def _replicas(
         own = {name: values[:, r] for name, values in series.items()}
         theory = predicted if alpha == ensemble.settings["alpha"] else {}
         own = {"k": history["k"], "t": history["t"]} | theory | own
-        own = _before(t_ends[r], own) if reasons[r] == "diverged" else _until(t_ends[r], own)
+        own = _before(t_ends[r], own) if reasons[r] == StopReason.DIVERGED else _until(t_ends[r], own)
         reached = state if reasons[r] == ensemble.results["stop_reason"] else RunState.COMPLETE
         last = last_observation(own)
         ends = {"t_end": t_ends[r], "n_unsatisfied": count_unsatisfied(last, flat)}

@@ -11,8 +11,9 @@ from jaxtyping import Float
 
 from mfnet.collection.files import NETWORK, NUMBERS
 from mfnet.collection.settings import Setting
-from mfnet.run_directory import RunState
-from mfnet.series import UNSATISFIED
+from mfnet.record.directory import RunState
+from mfnet.record.series import UNSATISFIED
+from mfnet.record.stop_reason import StopReason
 from mfnet.theory.losses import LOSSES
 
 #: How far a run is: one that has diverged has failed, one that may go on is unfinished.
@@ -68,11 +69,11 @@ def results(
 
 def ending(reason: str | None, state: RunState, settings: Mapping[str, Setting]) -> dict[str, Any]:
     """``state``, ``stop_reason`` and ``at_rest``."""
-    failed = state is RunState.FAILED or reason == "diverged"
+    failed = state is RunState.FAILED or reason == StopReason.DIVERGED
     return {
         "state": FAILED if failed else COMPLETE if state is RunState.COMPLETE else UNFINISHED,
         "stop_reason": reason,
-        "at_rest": reason == "all_satisfied" and _ends_at_its_margin(settings.get("loss.name")),
+        "at_rest": reason == StopReason.ALL_SATISFIED and _ends_at_its_margin(settings.get("loss.name")),
     }
 
 

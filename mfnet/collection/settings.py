@@ -9,14 +9,12 @@ from typing import Any
 
 import pandas as pd
 
+from mfnet.setup.settings import Effect, effect
+
 Setting = bool | int | float | str | None
 
 #: The paper's symbols, which every run has.
 SYMBOLS = ("M", "N", "d", "alpha", "h", "seed")
-
-#: How a run is watched, where it goes on from, where, how fast and beside how many others it runs: none of them
-#: changes its result.
-_FREE = re.compile(r"ckpt|replicas|callbacks\..*|stop\.wall_seconds|data\.memory|trainer\.(?!precision$).*")
 
 #: Settings of the mean-field solution that do not restate those of the run.
 _PREDICTION_ALONE = ("mean_field.dt", "mean_field.scheme")
@@ -28,16 +26,19 @@ _FOLLOWS = {"data.n_train": "N"}
 def settings(config: Mapping[str, Any]) -> dict[str, Setting]:
     """Settings by dotted name: a group's class under the group's name (``flow``), lists as JSON.
 
-    What does not change a run, or restates its settings for the theory, is left out.
+    What does not change a run, or restates its settings for the theory, is left out; so is the number of replicas,
+    each of which counts as a run.
     """
     mean_field = config.get("mean_field")
     restated = set(mean_field) if isinstance(mean_field, Mapping) else set()
     result = {}
     for key, value in _flatten(config):
         group, _, leaf = key.rpartition(".")
-        if _FREE.fullmatch(key) or (group.startswith("mean_field") and key not in _PREDICTION_ALONE):
+        if key == "replicas" or effect(key) is Effect.NONE:
             continue
-        if key == "mean_field" or (group.startswith("theory") and (leaf in restated or group != "theory")):
+        if key == "mean_field" or (group.startswith("mean_field") and key not in _PREDICTION_ALONE):
+            continue
+        if group.startswith(("theory", "overlay")) and (leaf in restated or "mean_field" in key.split(".")):
             continue
         result[key] = value
     return result

@@ -3,16 +3,20 @@
 Real ones are in `mfnet.data.binary`, which imports scikit-learn and therefore is not imported here.
 """
 
-from mfnet.data.datamodule import ObservedData, ScheduleLoader, Task
+from mfnet.data.datamodule import ObservedData, ScheduleLoader
 from mfnet.data.examples import Examples
 from mfnet.data.mixture import GaussianMixture
+from mfnet.data.own import OwnData
 from mfnet.data.replicated import ReplicatedData
-from mfnet.data.spherical import SphericalData, flip_labels, label, sample_inputs
+from mfnet.data.spherical import OnlineSphericalData, SphericalData, flip_labels, label, sample_inputs
+from mfnet.data.task import Task, task_of
 
 __all__ = [
     "Examples",
     "GaussianMixture",
     "ObservedData",
+    "OnlineSphericalData",
+    "OwnData",
     "ReplicatedData",
     "ScheduleLoader",
     "SphericalData",
@@ -20,4 +24,5 @@ __all__ = [
     "flip_labels",
     "label",
     "sample_inputs",
+    "task_of",
 ]

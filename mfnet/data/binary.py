@@ -11,15 +11,16 @@ from jaxtyping import Float
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 
-from mfnet.data.datamodule import ObservedData, Task
+from mfnet.compute.seeding import generator
+from mfnet.data.datamodule import ObservedData
 from mfnet.data.examples import Examples
 from mfnet.data.mapped import in_file, in_memory
 from mfnet.data.preparation import Preparation, Prepared
 from mfnet.data.sources.records import Records, Source
 from mfnet.data.spherical import flip_labels
-from mfnet.seeding import generator
+from mfnet.data.task import Task
+from mfnet.setup.errors import InvalidSettingError, SettingError
 from mfnet.theory import reference_direction
-from mfnet.validation import InvalidSettingError, SettingError
 
 Names = tuple[str, ...]
 

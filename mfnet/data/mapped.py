@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from mfnet.validation import SettingError
+from mfnet.setup.errors import SettingError
 
 #: Values of a part that is read, prepared or moved at a time: 8 MiB in float64.
 PART = 2**20

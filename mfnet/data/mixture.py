@@ -7,10 +7,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mfnet.data.datamodule import ObservedData, Task
+from mfnet.compute.seeding import generator
+from mfnet.data.datamodule import ObservedData
 from mfnet.data.examples import Examples
 from mfnet.data.spherical import draw_direction, flip_labels
-from mfnet.seeding import generator
+from mfnet.data.task import Task
 
 
 class GaussianMixture(ObservedData):
@@ -26,6 +27,8 @@ class GaussianMixture(ObservedData):
         flip: Fraction of training labels that are reversed; test labels are those of the class.
         inputs: 'mixture': what the theory takes its law to be.
     """
+
+    law_known = True
 
     def __init__(
         self,

@@ -17,7 +17,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import MinMaxScaler, Normalizer, StandardScaler
 
 from mfnet.data.sources.records import Records
-from mfnet.validation import InvalidSettingError
+from mfnet.setup.errors import InvalidSettingError
 
 #: Variance of a principal component, relative to the largest, below which it is rounding.
 _ROUNDING = 1e-10

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mfnet.data.datamodule import ObservedData, Task
+from mfnet.data.datamodule import ObservedData
+from mfnet.data.task import Task
+from mfnet.setup.errors import SettingError
 
 
 class ReplicatedData(ObservedData):
@@ -16,10 +18,18 @@ class ReplicatedData(ObservedData):
 
     def __init__(self, parts: Sequence[ObservedData]):
         super().__init__(parts[0].schedule)
-        self.parts = parts
+        self.parts, self.law_known = parts, all(part.law_known for part in parts)
+
+    @property
+    def origin(self) -> str:
+        return self.parts[0].origin
 
     def draw(self) -> Task:
-        self._tasks = [part.draw() for part in self.parts]
+        self._tasks = [part.read() for part in self.parts]
+        shapes = {(tuple(task.train.x.shape), tuple(task.test.x.shape)) for task in self._tasks}
+        if len(shapes) > 1:
+            found = ", ".join(f"{train} and {test}" for train, test in sorted(shapes))
+            raise SettingError(f"{self.origin}: replicas need inputs of one shape, training and test, and have {found}")
         return self._tasks[0]
 
     @property

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mfnet.data.datamodule import ObservedData, Task
+from mfnet.compute.seeding import generator
+from mfnet.data.datamodule import ObservedData
 from mfnet.data.examples import Examples
-from mfnet.seeding import generator
+from mfnet.data.task import Task
 from mfnet.theory.projections import radius_law
 
 
@@ -30,6 +32,8 @@ class SphericalData(ObservedData):
         direction: 'random', a random unit vector ŵ*, or 'axis', the first coordinate axis.
         schedule: Observation times (`ObservedData`).
     """
+
+    law_known = True
 
     def __init__(
         self,
@@ -50,21 +54,58 @@ class SphericalData(ObservedData):
         self.stretch = stretch
 
     def draw(self) -> Task:
+        train = self._sample(self.n_train, generator(self.seed, "train"))
+        flipped = flip_labels(train.y, self.flip, generator(self.seed, "flip"))
+        test = self._sample(self.n_test, generator(self.seed, "test"))
+        return Task(Examples(train.x, flipped), test, self._direction)
+
+    @cached_property
+    def _direction(self) -> Float[Tensor, " d"]:
+        """ŵ*."""
+        if self.direction_name == "random":
+            return draw_direction(self.d, self.seed)
         direction = torch.zeros(self.d, dtype=torch.float64)
         direction[0] = 1.0
-        if self.direction_name == "random":
-            direction = draw_direction(self.d, self.seed)
-        train = self._examples(self.n_train, direction, "train")
-        flipped = flip_labels(train.y, self.flip, generator(self.seed, "flip"))
-        return Task(Examples(train.x, flipped), self._examples(self.n_test, direction, "test"), direction)
+        return direction
 
-    def _examples(self, n: int, direction: Tensor, purpose: str) -> Examples:
-        source = generator(self.seed, purpose)
+    def _sample(self, n: int, source: torch.Generator) -> Examples:
+        """Examples with true labels."""
+        direction = self._direction
         if self.inputs == "elongated":
             x = elongate(sample_inputs(n, self.d, "normal", source), direction, self.stretch)
         else:
             x = sample_inputs(n, self.d, self.inputs, source, self.radius)
         return Examples(x, label(x, direction))
+
+
+class OnlineSphericalData(SphericalData):
+    """New examples at each step of the flow, of the law of `SphericalData`: gradient flow on the population loss.
+
+    The training set of the task, which is observed, has ``n_test`` examples, and training labels. A label is reversed
+    with probability ``flip``.
+
+    Args:
+        n_train: Number of examples of each step.
+        n_test: Number of observed training examples, and of test examples.
+        d, seed, schedule, inputs, radius, flip, direction, stretch: As for `SphericalData`.
+    """
+
+    law_known = True
+
+    def draw(self) -> Task:
+        return Task(
+            self._seen(self.n_test, "seen"), self._sample(self.n_test, generator(self.seed, "test")), self._direction
+        )
+
+    def examples_at(self, step: int) -> Examples:
+        return self._seen(self.n_train, "train", step)
+
+    def _seen(self, n: int, purpose: str, step: int = 0) -> Examples:
+        """Examples with training labels."""
+        source = generator(self.seed, purpose, step)
+        x, y = self._sample(n, source)
+        flipped = torch.rand(n, generator=source) < self.flip
+        return Examples(x, torch.where(flipped, -y, y))
 
 
 def draw_direction(d: int, seed: int) -> Float[Tensor, " {d}"]:

@@ -1,17 +1,39 @@
-"""Figures, drawn with matplotlib from the saved files of a run and nothing else."""
+"""Figures, drawn with matplotlib from what a run has left and nothing else."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
-from mfnet.figures import errors, figure1, nodes
-from mfnet.run_directory import RunDirectory
+from matplotlib.figure import Figure
+
+from mfnet.figures import curves, errors, figure1, nodes
+from mfnet.record.contents import Contents
+
+#: Every figure of a run, by name.
+FIGURES: dict[str, Callable[[Contents], Figure]] = {
+    "fig1": figure1.draw,
+    "errors": errors.draw,
+    "nodes": nodes.draw,
+    "curves": curves.draw,
+}
 
 
-def draw_figures(directory: RunDirectory) -> list[Path]:
-    """Draws every figure of a run and returns their paths; none if only the initial network was observed."""
-    history = directory.read_history()
-    if len(history["t"]) < 2:
+def figures_of(run: Contents) -> list[str]:
+    """Names of the figures that can be drawn of a run; none if only the initial network was observed."""
+    if len(run.history["t"]) < 2:
         return []
-    figures = [figure1.draw(directory), errors.draw(directory)]
-    return [*figures, nodes.draw(directory)] if nodes.SHARES[0][0] in history else figures
+    there = ["fig1"] if {"nodes", "examples"} <= set(run.arrays) else []
+    there += ["errors"]
+    there += ["nodes"] if nodes.SHARES[0][0] in run.history and "nodes" in run.arrays else []
+    return [*there, "curves"] if curves.others(run) else there
+
+
+def save_figures(run: Contents, folder: Path) -> list[Path]:
+    """Draws every figure of a run into a folder and returns their paths."""
+    paths = []
+    for name in figures_of(run):
+        folder.mkdir(parents=True, exist_ok=True)
+        paths.append(folder / f"{name}.png")
+        FIGURES[name](run).savefig(paths[-1])
+    return paths

@@ -3,33 +3,27 @@
 from __future__ import annotations
 
 import itertools
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from mfnet.figures import style
-from mfnet.run_directory import RunDirectory
-from mfnet.series import TEST_ERROR, TRAIN_ERROR, UNSATISFIED
-
-#: Columns of the theory that every run has.
-OWN = ("theory", "theory_lo", "theory_hi")
-
-#: Lines of further theories.
-DASHES: tuple[Any, ...] = ("--", ":", "-.", (0, (8, 2, 1, 2, 1, 2)))
+from mfnet.record.contents import Contents
+from mfnet.record.series import TEST_ERROR, TRAIN_ERROR, UNSATISFIED
 
 
-def draw(directory: RunDirectory) -> Path:
-    """Draws ``figures/errors.png`` from the saved history; zeros, which a logarithm cannot show, are left out."""
-    history = directory.read_history()
-    path = directory.figures / "errors.png"
+def draw(run: Contents) -> Figure:
+    """Draws the saved history; zeros, which a logarithm cannot show, are left out."""
+    history = run.history
     drawn = ((UNSATISFIED, style.NETWORK), (TRAIN_ERROR, style.SECOND), (TEST_ERROR, style.THEORY))
-    others = [name.removeprefix(f"{TEST_ERROR.name}_") for name in history if name.startswith(f"{TEST_ERROR.name}_")]
-    others = [name for name in others if not name.startswith("network") and name not in OWN]
-    lines = {"theory": "-"} | dict(zip(others, itertools.cycle(DASHES), strict=False))
+    named = [name for name in run.theories if any(f"{series.name}_{name}" in history for series, _ in drawn)]
+    others = [name for name in named if name != "theory"]
+    lines = {"theory": "-"} if "theory" in named else {}
+    lines |= dict(zip(others, itertools.cycle(style.DASHES), strict=False))
     looks: dict[str, dict[str, Any]] = {"network": {"marker": "o", "linestyle": "none", "markerfacecolor": "none"}}
     looks |= {side: {"linestyle": line} for side, line in lines.items()}
-    with style.figure(path, 7.0, 5.0) as figure:
+    with style.drawing(7.0, 5.0) as figure:
         axes = figure.subplots()
         for series, colour in drawn:
             for side, look in looks.items():
@@ -48,4 +42,4 @@ def draw(directory: RunDirectory) -> Path:
         axes.set_ylabel("fraction of examples")
         style.log_time(axes, history["t"][1], history["t"][-1])
         axes.legend(loc="lower left")
-    return path
+    return figure

@@ -2,35 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
+import itertools
 
 import numpy as np
 from matplotlib import color_sequences
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from mfnet.figures import style
-from mfnet.run_directory import RunDirectory
-
-Arrays = Mapping[str, np.ndarray]
+from mfnet.record.contents import Arrays, Contents
 
 #: Nodes whose trajectories are drawn, the first ones.
 NODES = 10
 
 
-def draw(directory: RunDirectory, path: Path | None = None) -> Path:
-    """Draws ``figures/fig1.png``, or ``path``, from the saved history, nodes and examples, without a missing theory."""
-    history = directory.read_history()
-    nodes = directory.read_arrays(directory.nodes)
-    examples = directory.read_arrays(directory.examples)
-    path = directory.figures / "fig1.png" if path is None else path
-    with style.figure(path, 10.0, 7.6) as figure:
+def draw(run: Contents) -> Figure:
+    """Draws the saved history, nodes and examples, without a missing theory."""
+    history, nodes, examples = run.history, run.arrays["nodes"], run.arrays["examples"]
+    with style.drawing(10.0, 7.6) as figure:
         panels = figure.subplots(2, 2).ravel()
         shown = {name: values[:, :NODES] if values.ndim == 2 else values for name, values in nodes.items()}
         whose = "first replica" if "gamma_network_std" in history else "network"
         _nodes(panels[0], shown, "a", r"$a_i$", whose)
         _nodes(panels[1], shown, "w_par", r"$w^\parallel_i$", whose)
-        _clock(panels[2], history)
+        _clock(panels[2], run)
         _satisfaction(panels[3], examples)
         style.letter(panels)
         for axes in panels:
@@ -39,7 +34,7 @@ def draw(directory: RunDirectory, path: Path | None = None) -> Path:
         if len(reached) > 0 and reached.min() < history["t"][-1]:
             panels[3].set_xlim(reached.min() / 1.5, history["t"][-1])
             style.plain_ticks(panels[3].xaxis)
-    return path
+    return figure
 
 
 def _nodes(axes: Axes, nodes: Arrays, name: str, label: str, whose: str) -> None:
@@ -57,8 +52,9 @@ def _nodes(axes: Axes, nodes: Arrays, name: str, label: str, whose: str) -> None
     axes.legend(loc="upper left")
 
 
-def _clock(axes: Axes, history: Arrays) -> None:
+def _clock(axes: Axes, run: Contents) -> None:
     """γ(t): linear at first, then logarithmic with slope ¼ in the rich regime."""
+    history = run.history
     t, gamma = history["t"], history["gamma_network"]
     axes.plot(t, gamma, "o", color=style.NETWORK, markerfacecolor="none", label="network")
     style.spread(axes, history, "gamma", style.NETWORK, r"network $\pm$ std (replicas)")
@@ -66,15 +62,17 @@ def _clock(axes: Axes, history: Arrays) -> None:
     if "gamma_theory" in history:
         theory = history["gamma_theory"]
         axes.plot(t, theory, color=style.THEORY, label="theory")
-        if "gamma_theory_lo" in history:
-            band = (history["gamma_theory_lo"], history["gamma_theory_hi"])
-            axes.fill_between(t, *band, color=style.THEORY, alpha=0.2, linewidth=0, label=r"$\pm\sigma$ (finite $M$)")
+        style.band(axes, history, "gamma_theory", style.THEORY, r"$\pm\sigma$ (finite $M$)")
         axes.plot(t[1:], theory[1] * t[1:] / t[1], ":", color=style.GUIDE, label=r"$\propto t$")
         if theory[-1] > 1.0:
             late = t > t[-1] / 100.0
             slope = theory[-1] + np.log(t[late] / t[-1]) / 4.0
             axes.plot(t[late], slope, "--", color=style.GUIDE, label=r"$\frac{1}{4}\ln t$")
         axes.set_ylim(0.0, 1.1 * max(theory.max(), gamma.max()))
+    others = [name for name in run.theories if name != "theory" and f"gamma_{name}" in history]
+    for name, line in zip(others, itertools.cycle(style.DASHES), strict=False):
+        axes.plot(t, history[f"gamma_{name}"], linestyle=line, color=style.SECOND, label=name.replace("_", " "))
+        style.band(axes, history, f"gamma_{name}", style.SECOND)
     axes.legend(loc="upper left")
 
 

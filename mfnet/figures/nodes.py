@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from mfnet.figures import style
-from mfnet.run_directory import RunDirectory
-
-Arrays = Mapping[str, np.ndarray]
+from mfnet.record.contents import Arrays, Contents
 
 #: Measures of agreement: column, of what, colour.
 MEASURES = (
@@ -27,20 +23,19 @@ SHARES = (
 )
 
 
-def draw(directory: RunDirectory) -> Path:
-    """Draws ``figures/nodes.png``: nodes at four times, R²(t), and the shares of other motion."""
-    history, nodes = directory.read_history(), directory.read_arrays(directory.nodes)
-    path = directory.figures / "nodes.png"
-    with style.figure(path, 15.0, 8.4) as figure:
+def draw(run: Contents) -> Figure:
+    """Nodes at four times, R²(t), and the shares of other motion."""
+    history, nodes = run.history, run.arrays["nodes"]
+    with style.drawing(15.0, 8.4) as figure:
         grid = figure.add_gridspec(2, 4)
         for column, k in enumerate(_moments(nodes)):
             axes = figure.add_subplot(grid[0, column])
             axes.set_ylabel(r"$w^\parallel_i$" if column == 0 else "")
             _plane(axes, nodes, k)
             axes.set_title(f"$t$ = {nodes['t'][k]:.3g},  $n_u$ = {history['unsatisfied_network'][k]:.2f}", fontsize=13)
-        _agreement(figure.add_subplot(grid[1, :2]), history)
-        _shares(figure.add_subplot(grid[1, 2:]), history)
-    return path
+        _agreement(figure.add_subplot(grid[1, :2]), run)
+        _shares(figure.add_subplot(grid[1, 2:]), run)
+    return figure
 
 
 def _moments(nodes: Arrays) -> list[int]:
@@ -75,9 +70,10 @@ def _plane(axes: Axes, nodes: Arrays, k: int) -> None:
     axes.legend(loc="upper left")
 
 
-def _agreement(axes: Axes, history: Arrays) -> None:
+def _agreement(axes: Axes, run: Contents) -> None:
     """R² of a, of w∥ and of their displacements, against every theory of nodes."""
-    theories = [name.removeprefix("r2_a_") for name in history if name.startswith("r2_a_")]
+    history = run.history
+    theories = [name for name in run.theories if f"{MEASURES[0][0]}_{name}" in history]
     for theory, line in zip(theories, ("-", "--", ":", "-."), strict=False):
         for name, symbol, colour in MEASURES:
             label = f"$R^2$ of ${symbol}$, {theory.replace('_', ' ')}"
@@ -88,13 +84,13 @@ def _agreement(axes: Axes, history: Arrays) -> None:
     axes.legend(loc="lower left")
 
 
-def _shares(axes: Axes, history: Arrays) -> None:
+def _shares(axes: Axes, run: Contents) -> None:
+    history = run.history
     for column, label, colour in SHARES:
         axes.plot(history["t"][1:], history[column][1:], "o", color=colour, markerfacecolor="none", label=label)
-    for column in sorted(set(history) - {SHARES[0][0]}):
-        if column.startswith("outside_") and column.count("outside_principal") == 0:
-            label = column.removeprefix("outside_").replace("_", " ")
-            axes.plot(history["t"][1:], history[column][1:], "--", color=style.NETWORK, label=label)
+    for theory in run.theories:
+        if (values := history.get(f"outside_{theory}")) is not None:
+            axes.plot(history["t"][1:], values[1:], "--", color=style.NETWORK, label=theory.replace("_", " "))
     axes.set_ylim(0.0, None)
     axes.set_ylabel("share of $\\Sigma|\\Delta w|^2$")
     style.log_time(axes, history["t"][1], history["t"][-1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,9 @@ GUIDE = "#666666"
 #: Colours of a number, from small to large; all are seen on white.
 SHADES = LinearSegmentedColormap.from_list("shades", colormaps["viridis"](np.linspace(0.0, 0.9, 256)))
 
+#: Lines of theories beside the first.
+DASHES: tuple[Any, ...] = ("--", ":", "-.", (0, (8, 2, 1, 2, 1, 2)))
+
 RC: Any = {
     "font.size": 13.0,
     "axes.labelsize": 15.0,
@@ -39,14 +43,35 @@ RC: Any = {
 }
 
 
+class Drawn(Figure):
+    """A figure in this style, also where it is saved later; a notebook shows it."""
+
+    def savefig(self, fname: Any, **options: Any) -> None:
+        """Writes the figure to a file."""
+        with matplotlib.rc_context(RC):
+            super().savefig(fname, **{"dpi": 150, **options})
+
+    def _repr_png_(self) -> bytes:
+        """What a notebook shows."""
+        image = io.BytesIO()
+        self.savefig(image, dpi=75, format="png")
+        return image.getvalue()
+
+
+@contextmanager
+def drawing(width: float, height: float) -> Iterator[Drawn]:
+    """A figure of this size in inches, drawn in the block."""
+    with matplotlib.rc_context(RC):
+        yield Drawn(figsize=(width, height), layout="constrained")
+
+
 @contextmanager
 def figure(path: Path, width: float, height: float) -> Iterator[Figure]:
-    """A figure of this size in inches, written to ``path`` when the block ends."""
-    with matplotlib.rc_context(RC):
-        drawn = Figure(figsize=(width, height), layout="constrained")
+    """The same, written to ``path`` when the block ends."""
+    with drawing(width, height) as drawn:
         yield drawn
         path.parent.mkdir(parents=True, exist_ok=True)
-        drawn.savefig(path, dpi=150)
+        drawn.savefig(path)
 
 
 def spread(axes: Axes, history: Mapping[str, np.ndarray], series: str, colour: str, label: str | None = None) -> None:
@@ -55,6 +80,13 @@ def spread(axes: Axes, history: Mapping[str, np.ndarray], series: str, colour: s
     if std is not None:
         mean = history[f"{series}_network"]
         axes.fill_between(history["t"], mean - std, mean + std, color=colour, alpha=0.25, linewidth=0, label=label)
+
+
+def band(axes: Axes, history: Mapping[str, np.ndarray], curve: str, colour: str, label: str | None = None) -> None:
+    """The band of a theory's curve, if it has one."""
+    lower, upper = history.get(f"{curve}_lo"), history.get(f"{curve}_hi")
+    if lower is not None and upper is not None:
+        axes.fill_between(history["t"], lower, upper, color=colour, alpha=0.2, linewidth=0, label=label)
 
 
 def log_time(axes: Axes, t_first: float, t_last: float) -> None:

@@ -17,7 +17,7 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 
 from mfnet.figures import style
-from mfnet.series import GAMMA, MEAN_FORCE, SERIES, SLIDING, UNSATISFIED
+from mfnet.record.series import GAMMA, MEAN_FORCE, SERIES, SLIDING, UNSATISFIED
 
 #: Most groups that colours of their own tell apart; more are coloured by a number, if there is one.
 MOST_NAMED = 8

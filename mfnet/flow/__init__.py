@@ -9,8 +9,10 @@ from mfnet.flow.descent import Descent
 from mfnet.flow.evaluator import Batch, Evaluator
 from mfnet.flow.fixed_step import Euler, FixedStepFlow, Rotation
 from mfnet.flow.flow import Flow
+from mfnet.flow.motion import hyperbolic_rotation, linear_motion, velocity
 from mfnet.flow.objective import Objective
-from mfnet.flow.stopping import StoppingRules, StopReason
+from mfnet.flow.stopping import StoppingRules
+from mfnet.record.stop_reason import StopReason
 
 __all__ = [
     "AdaptiveRotation",
@@ -27,4 +29,7 @@ __all__ = [
     "StopReason",
     "StoppingRules",
     "Tolerance",
+    "hyperbolic_rotation",
+    "linear_motion",
+    "velocity",
 ]

@@ -10,14 +10,14 @@ from typing import Any
 
 from torch import Tensor
 
-from mfnet.activations import Activation
 from mfnet.flow.evaluator import Evaluator
-from mfnet.flow.fixed_step import require_homogeneous
+from mfnet.flow.fixed_step import TURNING
 from mfnet.flow.flow import Flow, Step
 from mfnet.flow.motion import hyperbolic_rotation, linear_motion, velocity
 from mfnet.flow.objective import Objective
 from mfnet.flow.state import Progress, S, State
 from mfnet.network import Nodes
+from mfnet.network.activations import Activation
 
 
 @dataclass(frozen=True)
@@ -75,13 +75,13 @@ class AdaptiveFlow(Flow[S]):
         ValueError: If the examples change from step to step.
     """
 
+    only_fixed = "adaptive steps need a fixed training set: with new examples each step has no error"
+
     #: Names of the keyword arguments that are passed on, for those who check settings.
     KEYWORDS = tuple(field.name for field in fields(Tolerance))
 
     def __init__(self, objective: Objective, **tolerance: Any):
         super().__init__(objective)
-        if not objective.fixed:
-            raise ValueError("adaptive steps need a fixed training set: with new examples each step has no error")
         self.tolerance = Tolerance(**tolerance)
 
     def _first(self, evaluator: Evaluator, state: S, work: float) -> S:
@@ -94,7 +94,7 @@ class AdaptiveFlow(Flow[S]):
         outcomes = zip(first, evaluator.outcomes(state.margins), strict=True)
         return replace(state, progress=tuple(Progress(dt=dt, work=work, **outcome) for dt, outcome in outcomes))
 
-    def _longest(self, progress: Progress, left: float) -> float:
+    def _longest(self, progress: Progress) -> float:
         return min(progress.dt, self.tolerance.dt_max or math.inf)
 
     def _shortest(self, until: float) -> float:
@@ -159,15 +159,9 @@ class SecondOrder(AdaptiveFlow[State]):
 
 
 class AdaptiveRotation(SecondOrder):
-    """Adaptive rotation steps of second order; homogeneous activations.
+    """Adaptive rotation steps of second order; homogeneous activations."""
 
-    Raises:
-        ValueError: If the activation is not positively homogeneous.
-    """
-
-    def __init__(self, objective: Objective, **tolerance: Any):
-        require_homogeneous(objective)
-        super().__init__(objective, **tolerance)
+    only_homogeneous = TURNING
 
     def _first_order(self, activation: Activation, nodes: Nodes, rates: Tensor, dt: Sequence[float]) -> Nodes:
         return hyperbolic_rotation(nodes, rates, dt)

@@ -98,9 +98,9 @@ from mfnet.flow.objective import Objective
 from mfnet.flow.rows import per_replica
 from mfnet.flow.state import OF_NODES, OF_ROWS, State
 from mfnet.flow.surrogate import Surrogate
-from mfnet.losses import MarginLoss
 from mfnet.network import Nodes
-from mfnet.series import MEAN_FORCE, SLIDING
+from mfnet.network.losses import MarginLoss
+from mfnet.record.series import MEAN_FORCE, SLIDING
 
 #: Share of the loss at the beginning of a step by which its forecast may miss, so that the last examples are
 #: satisfied when they are, and not some steps later.
@@ -132,12 +132,16 @@ class Averaged(AdaptiveFlow[AveragedState]):
         resolution: Change of a margin in a sub-step if all forces that may change changed at once, in units of rtol·h.
         memory: Share of the mismatch between forecast and network that is carried into the next forecast.
         tolerance: The fields of `Tolerance`.
+
+    Raises:
+        ValueError: If the examples change from step to step, or the loss is not what its forecasts are measured by.
     """
 
     state_type = AveragedState
 
     def __init__(self, objective: Objective, *, resolution: float = 2.0, memory: float = 0.5, **tolerance: Any):
         super().__init__(objective, **tolerance)
+        _require_positive(objective.margin_loss)
         self.resolution, self.memory = resolution, memory
 
     @property
@@ -258,6 +262,21 @@ class _Under(NamedTuple):
     n_forced: list[int]
     forced: list[float]
     work: list[float]
+
+
+def _require_positive(loss: MarginLoss) -> None:
+    """Refuses a loss relative to which an error means nothing.
+
+    Raises:
+        ValueError: If ℓ(0) is not above 0, or ℓ is found to be negative between 0 and 100.
+    """
+    (values,) = loss.of([0])(torch.linspace(0.0, 100.0, 101, dtype=torch.float64)[None])
+    if not float(values[0]) > 0.0 or bool((values < 0.0).any()):
+        raise ValueError(
+            f"force averaging measures errors relative to the loss that is left, so that ℓ ≥ 0 and ℓ(0) > 0; the loss "
+            f"{loss.name} has ℓ(0) = {float(values[0]):g} and falls to {float(values.min()):g}: add a constant, or use "
+            "Heun, which does not see the value of the loss"
+        )
 
 
 def forecast_loss(loss: MarginLoss, rtol: float) -> MarginLoss:

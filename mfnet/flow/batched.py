@@ -14,10 +14,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mfnet.compute.threads import one_thread
 from mfnet.flow.evaluator import Evaluator
 from mfnet.flow.rows import PaddedRows
 from mfnet.network import Nodes
-from mfnet.threads import one_thread
 
 #: Elements of the largest temporary of a pass over the examples, replicas × nodes × rows of a tile, by kind of device.
 #: On a CPU it stays in the cache with what a pass reads and writes (measured: four times more costs 15 %).

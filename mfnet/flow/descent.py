@@ -11,12 +11,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from mfnet.compute.seeding import generator
 from mfnet.flow.evaluator import Batch, Evaluator
 from mfnet.flow.fixed_step import FixedStepFlow
 from mfnet.flow.objective import Objective
 from mfnet.flow.state import Progress, State
 from mfnet.network import Nodes
-from mfnet.seeding import generator
 
 
 class Descent(FixedStepFlow):
@@ -31,10 +31,10 @@ class Descent(FixedStepFlow):
         optimizer: Makes the optimizer from parameters and, unless it is already bound, ``lr``.
         batch_size: Examples a step, drawn with replacement; None takes them all.
         seed: Keys the draws, with the number of the step.
-
-    Raises:
-        ValueError: If there are replicas.
     """
+
+    only_one_network = "an optimizer of torch's has one state for all nodes: replicas could not end each by itself"
+    only_one_process = "an optimizer of torch's steps by autograd, which sees the examples and nodes of one process"
 
     def __init__(
         self,
@@ -45,10 +45,6 @@ class Descent(FixedStepFlow):
         seed: int = 0,
     ):
         super().__init__(objective, dt)
-        if len(objective.alpha) > 1:
-            raise ValueError(
-                "an optimizer of torch's has one state for all nodes: replicas could not end each by itself"
-            )
         bound = optimizer.keywords if isinstance(optimizer, partial) else {}
         lr = {} if "lr" in bound else {"lr": objective.networks.M * dt}
         self.inner = optimizer(objective.networks.parameters(), **lr)

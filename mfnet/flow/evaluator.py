@@ -25,8 +25,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mfnet.losses import MarginLoss
 from mfnet.network import Networks, Nodes
+from mfnet.network.losses import MarginLoss
 
 E = TypeVar("E", bound="Evaluator")
 
@@ -158,8 +158,11 @@ class Evaluator(ABC):
 
     @cached_property
     def inputs(self) -> Inputs:
-        """The inputs for forecasts: in float32 where forces jump, which are then exact multiples of 1/n_sub."""
-        x, y = (self.x.float(), self.y.float()) if self.loss.jumps else (self.x, self.y)
+        """The inputs for forecasts: in float32 where forces are 0 or 1, whose means are multiples of 1/n_sub in both.
+
+        The forces of any other loss differ in float32 from those in float64, and all would seem to have changed.
+        """
+        x, y = (self.x.float(), self.y.float()) if self.loss.switches else (self.x, self.y)
         return Inputs(x, y, torch.linalg.vector_norm(x, dim=2).square_().div_(x.shape[2]))
 
     @cached_property

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import ClassVar
 
+from jaxtyping import Float
 from torch import Tensor
 
 from mfnet.flow.evaluator import Evaluator
@@ -16,9 +17,22 @@ from mfnet.flow.objective import Objective
 from mfnet.flow.state import Progress, State
 from mfnet.network import Nodes
 
+#: Why nodes that turn need a drive.
+TURNING = "rotation steps need a positively homogeneous activation"
+
 
 class FixedStepFlow(Flow[State]):
-    """A flow in steps of ``dt`` under the rates of their beginning; first order.
+    """A flow in steps of ``dt``; a subclass says in `moved` where nodes are after a step.
+
+    One of your own, of second order for any activation, is::
+
+        class Midpoint(FixedStepFlow):
+            evaluations = 2
+
+            def moved(self, evaluator, nodes, rates, dt):
+                half = linear_motion(nodes, velocity(evaluator.activation, nodes, rates), [t / 2 for t in dt])
+                rates, _ = evaluator.present_rates_and_margins(half)
+                return linear_motion(nodes, velocity(evaluator.activation, half, rates), dt)
 
     Args:
         objective: What to follow.
@@ -27,13 +41,25 @@ class FixedStepFlow(Flow[State]):
 
     state_type = State
 
+    #: Drive evaluations of a step, for `Flow.n_evaluations`; that of the rates is one.
+    evaluations: ClassVar[float] = 1
+
     def __init__(self, objective: Objective, dt: float):
         super().__init__(objective)
         self.dt = dt
 
-    @abstractmethod
-    def _moved(self, evaluator: Evaluator, nodes: Nodes, rates: Tensor, dt: Sequence[float]) -> Nodes:
-        """Where nodes are after steps of ``dt``."""
+    def moved(self, evaluator: Evaluator, nodes: Nodes, rates: Float[Tensor, "R M k"], dt: Sequence[float]) -> Nodes:
+        """Where the nodes of R networks are after a step, in new tensors.
+
+        Args:
+            evaluator: Computes what is asked of the networks on their examples: ``evaluator.activation``, the rates at
+                other nodes (`Evaluator.present_rates_and_margins`), and more.
+            nodes: The nodes at the beginning of the step: ``nodes.a`` is (R, M), and ``nodes.w`` (R, M, d).
+            rates: Their rates there: of a positively homogeneous activation the drive B, (R, M, d), else the
+                velocity, (R, M, 1 + d). `mfnet.flow.velocity` makes (ȧ, ẇ) of either.
+            dt: Length of the step of each of the R networks.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must say in moved() where nodes are after a step")
 
     def _begin(self, evaluator: Evaluator, nodes: Nodes) -> State:
         rates, margins = evaluator.present_rates_and_margins(nodes)
@@ -43,14 +69,17 @@ class FixedStepFlow(Flow[State]):
     def _propose(
         self, evaluator: Evaluator, state: State, prepared: None, dt: Sequence[float]
     ) -> tuple[State, list[Step]]:
-        nodes = self._moved(evaluator, state.nodes, state.rates, dt)
-        if not self.objective.fixed:  # a single network sees the examples of its next step
+        if not self.objective.fixed:  # a single network sees new examples at each step
+            (evaluator,) = self.objective.evaluators_at(state.progress[0].n_steps)
+        nodes = self.moved(evaluator, state.nodes, state.rates, dt)
+        if not self.objective.fixed:
             (evaluator,) = self.objective.evaluators_at(state.progress[0].n_steps + 1)
         rates, margins = evaluator.present_rates_and_margins(nodes)
-        steps = [Step(error=0.0, work=2.0, **outcome) for outcome in evaluator.outcomes(margins)]
+        work = 2.0 * self.evaluations
+        steps = [Step(error=0.0, work=work, **outcome) for outcome in evaluator.outcomes(margins)]
         return replace(state, a=nodes.a, w=nodes.w, rates=rates, margins=margins), steps
 
-    def _longest(self, progress: Progress, left: float) -> float:
+    def _longest(self, progress: Progress) -> float:
         return self.dt
 
     def _steps_to(self, progress: Progress, until: float) -> float:
@@ -60,7 +89,7 @@ class FixedStepFlow(Flow[State]):
 class Euler(FixedStepFlow):
     """θ ← θ + Δt θ̇: gradient descent with learning rate M·Δt, for any activation."""
 
-    def _moved(self, evaluator: Evaluator, nodes: Nodes, rates: Tensor, dt: Sequence[float]) -> Nodes:
+    def moved(self, evaluator: Evaluator, nodes: Nodes, rates: Tensor, dt: Sequence[float]) -> Nodes:
         return linear_motion(nodes, velocity(evaluator.activation, nodes, rates), dt)
 
 
@@ -69,25 +98,9 @@ class Rotation(FixedStepFlow):
 
     Conserves a_i² − |w_i|² to rounding, as the flow does, and stays accurate in the rich regime, where Euler's norms
     fall behind.
-
-    Raises:
-        ValueError: If the activation is not positively homogeneous.
     """
 
-    def __init__(self, objective: Objective, dt: float):
-        require_homogeneous(objective)
-        super().__init__(objective, dt)
+    only_homogeneous = TURNING
 
-    def _moved(self, evaluator: Evaluator, nodes: Nodes, rates: Tensor, dt: Sequence[float]) -> Nodes:
+    def moved(self, evaluator: Evaluator, nodes: Nodes, rates: Tensor, dt: Sequence[float]) -> Nodes:
         return hyperbolic_rotation(nodes, rates, dt)
-
-
-def require_homogeneous(objective: Objective) -> None:
-    """Refuses what cannot turn.
-
-    Raises:
-        ValueError: If the activation is not positively homogeneous.
-    """
-    activation = objective.networks.activation
-    if not activation.homogeneous:
-        raise ValueError(f"rotation steps need a homogeneous activation, and {activation.name} is not")

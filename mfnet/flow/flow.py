@@ -11,7 +11,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Generic
+from typing import Any, ClassVar, Generic
 
 import numpy as np
 import torch
@@ -21,8 +21,9 @@ from torch import Tensor
 from mfnet.flow.evaluator import Evaluator
 from mfnet.flow.objective import Objective
 from mfnet.flow.state import Progress, S, stacked
-from mfnet.flow.stopping import LIFTED, StoppingRules, StopReason, joint_reason
+from mfnet.flow.stopping import StoppingRules, joint_reason
 from mfnet.network import Nodes
+from mfnet.record.stop_reason import StopReason
 
 
 @dataclass(frozen=True)
@@ -50,20 +51,42 @@ class Flow(torch.optim.Optimizer, Generic[S]):
     """Integrates θ̇ = −M ∂L/∂θ in mean-field time.
 
     A flow is an optimizer so that Lightning counts its steps and checkpoints its state. One call of `step` goes from
-    the current time to the next observation, in as many steps of its own as it needs.
+    the current time to the next observation, in as many steps of its own as it needs. For one of your own with steps of
+    a fixed length, see `mfnet.flow.FixedStepFlow`.
 
     Args:
         objective: What to follow.
 
     Attributes:
         rules: When to stop.
+
+    Raises:
+        ValueError: If the class says that it cannot follow these networks.
     """
 
     #: What a checkpoint's state is made into.
     state_type: type[S]
 
+    #: Why the activation must be positively homogeneous; None where any will do.
+    only_homogeneous: ClassVar[str | None] = None
+    #: Why there can be only one network; None where replicas can follow it side by side.
+    only_one_network: ClassVar[str | None] = None
+    #: Why there can be only one process; None where a run can be divided among several.
+    only_one_process: ClassVar[str | None] = None
+    #: Why every step must see the same training set; None where it may see new examples.
+    only_fixed: ClassVar[str | None] = None
+
     def __init__(self, objective: Objective):
-        super().__init__(objective.networks.parameters(), {})
+        networks = objective.networks
+        if self.only_homogeneous and not networks.activation.homogeneous:
+            raise ValueError(f"{self.only_homogeneous}, and {networks.activation.name} is not")
+        if self.only_one_network and len(objective.alpha) > 1:
+            raise ValueError(self.only_one_network)
+        if self.only_one_process and networks.processes.size > 1:
+            raise ValueError(self.only_one_process)
+        if self.only_fixed and not objective.fixed:
+            raise ValueError(self.only_fixed)
+        super().__init__(networks.parameters(), {})
         self.objective, self.rules = objective, StoppingRules()
         self._states: list[S] | None = None
 
@@ -80,8 +103,8 @@ class Flow(torch.optim.Optimizer, Generic[S]):
         """The states after steps of ``dt``, but for their progress, and what is known of the steps."""
 
     @abstractmethod
-    def _longest(self, progress: Progress, left: float) -> float:
-        """How long the next step of a replica may be, with so much time ``left`` to the observation."""
+    def _longest(self, progress: Progress) -> float:
+        """How long the next step of a replica may be."""
 
     @abstractmethod
     def _steps_to(self, progress: Progress, until: float) -> float:
@@ -172,7 +195,7 @@ class Flow(torch.optim.Optimizer, Generic[S]):
         reason = self.rules.of_margins(p.lost, p.satisfied if self.objective.fixed else 0.0) or late
         if reason is not None or left <= 0.0:
             return replace(p, stop_reason=reason), 0
-        longest = self._longest(p, left)
+        longest = self._longest(p)
         n_steps = max(math.ceil(left / longest - 1e-9), 1) if longest > 0.0 else math.inf
         if left / n_steps < self._shortest(until) or n_steps == math.inf:
             return replace(p, stop_reason=StopReason.STEP_TOO_SMALL), 0
@@ -259,10 +282,12 @@ class Flow(torch.optim.Optimizer, Generic[S]):
 
         So does one that a rule has ended, if all have.
         """
-        lifted = LIFTED[:1] if self.stop_reason in (None, StopReason.WALL_TIME) else LIFTED
+        ended = self.stop_reason not in (None, StopReason.WALL_TIME)
         saved = stacked(self._begun()).gathered(self.objective.networks.processes)
         for progress in saved["progress"]:
-            progress["stop_reason"] = None if progress["stop_reason"] in lifted else progress["stop_reason"]
+            reason = progress["stop_reason"] and StopReason(progress["stop_reason"])
+            if reason is StopReason.WALL_TIME or (ended and reason and reason.by_rule):
+                progress["stop_reason"] = None
         return {**super().state_dict(), "flow": saved}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

@@ -13,11 +13,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from mfnet.compute.processes import Processes
+from mfnet.compute.threads import one_thread
 from mfnet.flow.rows import PaddedRows, per_replica
 from mfnet.flow.surrogate import Forces, Rows, Surrogate
-from mfnet.losses import MarginLoss
-from mfnet.processes import Processes
-from mfnet.threads import one_thread
+from mfnet.network.losses import MarginLoss
 
 #: Fewest and most sub-steps of a step in which a force changes.
 SUB_STEPS = (8, 256)
@@ -76,7 +76,14 @@ def forecast(
     if any(lost):
         end[lost] = math.nan
     taken = [n_sub if n > 0.0 else 0 for (n_sub, _), n in zip(plan, n_open, strict=True)]
-    return Forecast(mean.force.to(margins.dtype), end, taken)
+    force = _unchanged(mean.force, now.force) if loss.jumps and not loss.switches else mean.force
+    return Forecast(force.to(margins.dtype), end, taken)
+
+
+def _unchanged(mean: Tensor, start: Tensor) -> Tensor:
+    """Means of forces, which are those of the start where they differ by rounding: these have not changed."""
+    rounding = SUB_STEPS[1] * torch.finfo(mean.dtype).eps
+    return start.where((mean - start).abs() <= rounding * start.abs(), mean)
 
 
 def _sub_steps_and_block(jump: float, evenly: bool) -> tuple[int, int]:

@@ -12,9 +12,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mfnet.activations import Activation
 from mfnet.flow.rows import per_replica
 from mfnet.network import Nodes
+from mfnet.network.activations import Activation
 
 
 def velocity(activation: Activation, nodes: Nodes, rates: Float[Tensor, "R M k"]) -> Nodes:

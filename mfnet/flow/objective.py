@@ -12,8 +12,8 @@ from torch import Tensor
 from mfnet.flow.batched import Batched
 from mfnet.flow.evaluator import Batch, Evaluator
 from mfnet.flow.streamed import Streamed
-from mfnet.losses import MarginLoss
 from mfnet.network import MeanFieldNetwork, Networks, Nodes
+from mfnet.network.losses import MarginLoss
 
 #: The examples at each step, counted from 0; of each replica, where there are several.
 Source = Callable[[int], Batch | Sequence[Batch]]
@@ -33,7 +33,7 @@ class Objective:
         fixed: Whether every step sees the same, whole training set; only then can it be all satisfied.
 
     Raises:
-        ValueError: If replicas are to see new examples at each step.
+        ValueError: If replicas are to see new examples at each step, or have different losses.
     """
 
     def __init__(
@@ -53,8 +53,11 @@ class Objective:
         if isinstance(loss, MarginLoss):
             self.margin_loss = loss
         else:
+            if any(replace(each, h=loss[0].h) != loss[0] for each in loss):
+                raise ValueError("the losses of replicas may differ in h alone")
             self.margin_loss = replace(loss[0], h=torch.tensor([[each.h] for each in loss], dtype=torch.float64))
         self._evaluators: list[Evaluator] | None = None
+        self._latest: tuple[int, list[Evaluator]] | None = None
 
     @property
     def evaluators(self) -> list[Evaluator]:
@@ -64,8 +67,13 @@ class Objective:
         return self._evaluators
 
     def evaluators_at(self, step: int) -> list[Evaluator]:
-        """The same on the examples of a step."""
-        return self.evaluators if self.fixed else self._evaluators_at(step)
+        """The same on the examples of a step, of which the latest are kept."""
+        if self.fixed or step == 0:
+            return self.evaluators
+        if self._latest is None or self._latest[0] != step:
+            self._latest = None  # before the next are made: there may be no room for both
+            self._latest = step, self._evaluators_at(step)
+        return self._latest[1]
 
     def batches(self, step: int) -> list[Batch]:
         """The examples of each replica at a step."""
@@ -75,6 +83,12 @@ class Objective:
     def _evaluators_at(self, step: int) -> list[Evaluator]:
         batches = self.batches(step)
         networks, initial = self.networks, self.networks.initial_nodes
+        for x, y in batches:
+            if x.ndim != 2 or x.shape[1] != networks.d or y.shape != x.shape[:1]:
+                raise ValueError(
+                    f"the network takes inputs of the shape (N, {networks.d}) and labels (N,), and these have the "
+                    f"shapes {tuple(x.shape)} and {tuple(y.shape)}"
+                )
         x = batches[0].x
         size = x.numel() * initial.a.shape[1]
         if size <= BATCHED[x.device.type] and networks.precision == "full" and networks.processes.size == 1:

@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mfnet.flow.stopping import StopReason
+from mfnet.compute.processes import Processes
 from mfnet.network import Nodes
-from mfnet.processes import Processes
+from mfnet.record.stop_reason import StopReason
 
 S = TypeVar("S", bound="State")
 

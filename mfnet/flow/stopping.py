@@ -1,4 +1,4 @@
-"""How a run ends, and the rules that end it early."""
+"""The rules that end a run early."""
 
 from __future__ import annotations
 
@@ -6,24 +6,9 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 
-from mfnet.processes import Processes
-
-
-class StopReason(StrEnum):
-    """How a run, or a replica of it, ended; the value of ``stop_reason`` in ``summary.json``."""
-
-    T_MAX = "t_max"
-    ALL_SATISFIED = "all_satisfied"
-    ENOUGH_SATISFIED = "enough_satisfied"
-    WALL_TIME = "wall_time"
-    TEST_ERROR_ROSE = "test_error_rose"
-    STATIONARY = "stationary"
-    STEP_TOO_SMALL = "step_too_small"
-    DIVERGED = "diverged"
-    REPLICAS_ENDED = "replicas_ended"
-    INTERRUPTED = "interrupted"
+from mfnet.compute.processes import Processes
+from mfnet.record.stop_reason import StopReason
 
 
 @dataclass(frozen=True)
@@ -92,13 +77,10 @@ class ObservedSoFar:
         return new, reason
 
 
-#: Ends after which a replica can go on: when there is time again, or under other rules.
-LIFTED = (StopReason.WALL_TIME, StopReason.ENOUGH_SATISFIED, StopReason.TEST_ERROR_ROSE, StopReason.STATIONARY)
-
-
 def joint_reason(reasons: Sequence[StopReason | None]) -> StopReason | None:
     """Why no replica goes on: a reason that a longer run could lift, or the one that they share, if they do."""
-    if None in reasons:
+    ended = [reason for reason in reasons if reason is not None]
+    if len(ended) < len(reasons):
         return None
-    lifted = next((reason for reason in LIFTED if reason in reasons), None)
-    return lifted or (reasons[0] if len(set(reasons)) == 1 else StopReason.REPLICAS_ENDED)
+    lifted = next((reason for reason in StopReason if reason.by_rule and reason in ended), None)
+    return lifted or (ended[0] if len(set(ended)) == 1 else StopReason.REPLICAS_ENDED)

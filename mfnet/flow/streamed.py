@@ -1,8 +1,8 @@
 """One network's evaluator for large problems: tiles of nodes and examples, shared out among threads and processes.
 
 No array of N × M elements exists at any time. On a CPU each thread takes its own share of the examples
-(`mfnet.threads`). Forces that are given are known before the margins, so that rates and margins come from one pass
-however many nodes there are.
+(`mfnet.compute.threads`). Forces that are given are known before the margins, so that rates and margins come from one
+pass however many nodes there are.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mfnet.compute.products import product
+from mfnet.compute.threads import side_by_side
 from mfnet.flow.evaluator import Evaluator
-from mfnet.network import TILE_NODES, Nodes, NodeTile
-from mfnet.products import product
-from mfnet.threads import side_by_side
+from mfnet.network import Nodes, NodeTile
+from mfnet.network.networks import TILE_NODES
 
 
 class _Sums(NamedTuple):

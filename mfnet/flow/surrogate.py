@@ -24,11 +24,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mfnet.activations import Activation
+from mfnet.compute.processes import Processes
 from mfnet.flow.evaluator import Evaluator
 from mfnet.flow.rows import PaddedRows
 from mfnet.network import Nodes
-from mfnet.processes import Processes
+from mfnet.network.activations import Activation
 
 #: Rows of a tile of inputs.
 ROWS = 4096

@@ -5,16 +5,18 @@
 0.39894228
 """
 
+from mfnet.theory.activations import Activation
 from mfnet.theory.closures import KernelClosure, LinearClosure
 from mfnet.theory.finite_samples import realised_starting_error, starting_error
 from mfnet.theory.finite_width import FiniteWidth
 from mfnet.theory.kernel_flow import KernelFlow
+from mfnet.theory.losses import Loss
 from mfnet.theory.mean_field import MeanField
 from mfnet.theory.mean_field_solution import MeanFieldSolution
 from mfnet.theory.moving_kernel import MovingKernel
 from mfnet.theory.onset import Onset, onset, onset_time_exponent, onset_unsatisfied_law
 from mfnet.theory.overlap import Empirical, Mixture, reference_direction
-from mfnet.theory.overlay import Curve, Draw, Nodes, Theory
+from mfnet.theory.overlay import Curve, Draw, Nodes, Theory, checked_nodes, checked_satisfaction, checked_series
 from mfnet.theory.projections import Elongated, LabelNoise, Normal, ProjectionLaw, Radial, Sphere, projection_law
 from mfnet.theory.realised_width import RealisedWidth
 from mfnet.theory.regimes import AsymptoticLaws, LazySolution, lazy_limit
@@ -22,6 +24,7 @@ from mfnet.theory.tangent_kernel import ActualKernel, LimitKernel
 from mfnet.theory.validity import Trust, trust
 
 __all__ = [
+    "Activation",
     "ActualKernel",
     "AsymptoticLaws",
     "Curve",
@@ -35,6 +38,7 @@ __all__ = [
     "LazySolution",
     "LimitKernel",
     "LinearClosure",
+    "Loss",
     "MeanField",
     "MeanFieldSolution",
     "Mixture",
@@ -48,6 +52,9 @@ __all__ = [
     "Sphere",
     "Theory",
     "Trust",
+    "checked_nodes",
+    "checked_satisfaction",
+    "checked_series",
     "lazy_limit",
     "onset",
     "onset_time_exponent",

@@ -1,13 +1,21 @@
-"""What the mean-field solution needs to know of an activation: its odd slope and its even part.
+"""What the theories need to know of an activation: its odd slope and its even part.
 
 Every activation here has a linear odd part, ``σ(z) = c z + e(z)`` with e even. The solution of
 section 3.1 of the paper is exact for all of them: only ``c`` enters it (theory.md, 2).
+
+A theory takes the name of one of these, or an `Activation` of your own:
+
+>>> from mfnet.theory import Activation, MeanField
+>>> quadratic = Activation("quadratic", 0.5, even=lambda z: 0.1 * z**2, even_slope=lambda z: 0.2 * z)
+>>> float(MeanField(d=100, activation=quadratic).solve(10.0).gamma[0].round(8))
+0.39894228
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from scipy.special import erf
@@ -17,23 +25,47 @@ Function = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class Activation:
-    """``σ(z) = odd_slope · z + even(z)``.
+    """``σ(z) = odd_slope · z + even(z)``, the functions on arrays of any shape.
 
-    ``even_slope`` is the derivative of ``even``, of no consequence at a kink, where it is taken to be 0.
-    ``kink`` is β where the even part is β|z| exactly (homogeneous activations), else None.
+    The mean-field solution needs ``odd_slope`` alone; a theory that needs more raises a ValueError without it.
+
+    Args:
+        name: What messages call it.
+        odd_slope: c, above 0.
+        even: The even part e, without which nothing is known of a finite width or of single examples.
+        even_slope: The derivative of ``even``, of no consequence at a kink, where it is taken to be 0.
+        kink: β where the even part is β|z| exactly (homogeneous activations), else None; ``even`` and ``even_slope``
+            follow from it.
     """
 
     name: str
     odd_slope: float
-    even: Function
-    even_slope: Function
+    even: Function | None = None
+    even_slope: Function | None = None
     kink: float | None = None
+
+    def __post_init__(self) -> None:
+        if (beta := self.kink) is not None:
+            if self.even is None:
+                object.__setattr__(self, "even", lambda z: beta * np.abs(z))
+            if self.even_slope is None:
+                object.__setattr__(self, "even_slope", lambda z: beta * np.sign(z))
+
+    def need(self, part: Literal["even", "even_slope"], theory: str) -> Function:
+        """The function ``part``, which ``theory`` cannot do without.
+
+        Raises:
+            ValueError: If this activation does not say what it is.
+        """
+        function = self.even if part == "even" else self.even_slope
+        if function is None:
+            raise ValueError(f"{theory} needs {part!r} of the activation, which {self.name!r} does not give")
+        return function
 
 
 def _homogeneous(name: str, negative_slope: float) -> Activation:
     """``σ(z) = z`` for z > 0 and ``negative_slope · z`` below."""
-    beta = (1.0 - negative_slope) / 2.0
-    return Activation(name, (1.0 + negative_slope) / 2.0, lambda z: beta * np.abs(z), lambda z: beta * np.sign(z), beta)
+    return Activation(name, (1.0 + negative_slope) / 2.0, kink=(1.0 - negative_slope) / 2.0)
 
 
 def _gelu_even_slope(z: np.ndarray) -> np.ndarray:
@@ -55,3 +87,16 @@ ACTIVATIONS: dict[str, Activation] = {
         Activation("softplus", 0.5, lambda z: np.logaddexp(z / 2.0, -z / 2.0), lambda z: 0.5 * np.tanh(z / 2.0)),
     )
 }
+
+
+def activation_of(activation: str | Activation) -> Activation:
+    """The activation of a name; an `Activation` is itself.
+
+    Raises:
+        ValueError: For a name that is none of `ACTIVATIONS`.
+    """
+    if isinstance(activation, Activation):
+        return activation
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"activation={activation!r} must be one of {', '.join(ACTIVATIONS)}, or an Activation")
+    return ACTIVATIONS[activation]

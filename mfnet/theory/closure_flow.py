@@ -8,9 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from mfnet.theory.activations import ACTIVATIONS
 from mfnet.theory.arrays import Array
-from mfnet.theory.losses import LOSSES
+from mfnet.theory.losses import HINGE
 from mfnet.theory.mean_field import MeanField
 from mfnet.theory.node_kernel import curvature_weight, kernel_parts
 from mfnet.theory.overlay import Draw
@@ -68,7 +67,7 @@ class Nodes:
             self.theta = _turn(self.theta.T, q, dt).T
 
     def gamma(self, direction: Float[Array, " d"]) -> float:
-        """The clock as `mfnet.observables.order_parameter` measures it: least squares on initial values."""
+        """The clock as `mfnet.network.observables.order_parameter` measures it: least squares on initial values."""
         factors = []
         for sign in (1.0, -1.0):
             reading = np.concatenate([[1.0], sign * direction])
@@ -132,7 +131,7 @@ class ClosureFlow:
     ):
         self.model, self.run, self.memory, self.resolution = mean_field, run, memory, resolution
         self.N, self.d = run.x.shape
-        self.activation, self.loss = ACTIVATIONS[mean_field.activation], LOSSES[mean_field.loss]
+        self.activation, self.loss = mean_field.nonlinearity, mean_field.margin_loss
         self.nodes = Nodes(theta, mean_field)
         self.t, self.margins = 0.0, np.zeros(self.N)
         self.force = self.loss.force(self.margins, mean_field.h)
@@ -256,7 +255,7 @@ class ClosureFlow:
         """Predictions at the present time; an example that slides along the margin is satisfied."""
         self._settle()
         h, direction = self.model.h, self.run.direction
-        margin = h * (1.0 - HINGE_WIDTH) if self.loss.name == "hinge" else h
+        margin = h * (1.0 - HINGE_WIDTH) if self.loss == HINGE else h
         return Observed(
             self.nodes.gamma(direction),
             float(np.mean(self.margins < margin)),

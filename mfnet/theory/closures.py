@@ -67,6 +67,7 @@ from jaxtyping import Float
 
 from mfnet.theory.arrays import Array
 from mfnet.theory.closure_flow import ClosureFlow
+from mfnet.theory.losses import check_convex
 from mfnet.theory.mean_field import MeanField
 from mfnet.theory.overlay import Curve, Draw, Nodes, Theory
 
@@ -76,7 +77,7 @@ class ClosureSolution:
     """What a closure says of one run at times ``t``.
 
     Attributes:
-        gamma: The clock, as `mfnet.observables.order_parameter` measures it.
+        gamma: The clock, as `mfnet.network.observables.order_parameter` measures it.
         unsatisfied: Fraction of training examples below the margin; those that slide along it are satisfied.
         loss: ⟨ℓ⟩/α².
         train_error: Fraction of wrong signs on the training set.
@@ -105,6 +106,8 @@ class LinearClosure(Theory):
 
     It is the flow: ``dt`` of ``mean_field`` is not used.
 
+    Raises ValueError for a loss that is not convex, or whose force jumps and is not the hinge's.
+
     Args:
         mean_field: d, α, h, activation, loss and initial variances; the draw has the inputs and the flipped labels.
         start: Second moments at t = 0: 'mean', those of infinitely many nodes, or 'actual', those of the run's.
@@ -124,6 +127,9 @@ class LinearClosure(Theory):
             raise ValueError(f"start={self.start!r} must be 'mean' or 'actual'")
         if not 0.0 < self.resolution <= 0.2:
             raise ValueError(f"resolution={self.resolution!r} must be above 0 and at most 0.2")
+        check_convex(self.mean_field.margin_loss, self.mean_field.h, type(self).__name__)
+        if self._memory:
+            self.mean_field.nonlinearity.need("even", type(self).__name__)
 
     def of_draw(self, draw: Callable[[], Draw]) -> LinearClosure:
         return replace(self, draw=draw())
@@ -175,7 +181,8 @@ class LinearClosure(Theory):
 class KernelClosure(LinearClosure):
     """Prediction of one run by the kernel closure: with the class imbalance and the memory of single examples.
 
-    Its arguments are those of `LinearClosure`; the table of `mfnet.theory.closures` says how accurate it is.
+    Its arguments are those of `LinearClosure`; it needs the even part of the activation. The table of
+    `mfnet.theory.closures` says how accurate it is.
     """
 
     _memory: ClassVar[bool] = True

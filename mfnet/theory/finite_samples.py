@@ -34,7 +34,6 @@ import numpy as np
 from jaxtyping import Float
 from scipy import special
 
-from mfnet.theory.activations import ACTIVATIONS
 from mfnet.theory.arrays import Array
 from mfnet.theory.finite_width import FiniteWidth
 from mfnet.theory.mean_field import MeanField
@@ -58,7 +57,9 @@ def kernel_coefficients(mean_field: MeanField) -> tuple[float, float, float]:
 def _even(mean_field: MeanField) -> tuple[float, float]:
     """E e(z) and E σ″(z) at t = 0, for inputs of r.m.s. length."""
     s = mean_field.w_std * math.sqrt(_length_square(mean_field))
-    even = even_moments(ACTIVATIONS[mean_field.activation], np.array([s]))
+    activation = mean_field.nonlinearity
+    activation.need("even", "the starting error")
+    even = even_moments(activation, np.array([s]))
     return float(even.mean[0]), float(even.curvature[0])
 
 

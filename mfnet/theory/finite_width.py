@@ -21,7 +21,7 @@ from scipy import optimize, special
 from scipy.interpolate import CubicSpline
 
 from mfnet.theory import clock
-from mfnet.theory.activations import ACTIVATIONS, Activation
+from mfnet.theory.activations import Activation
 from mfnet.theory.arrays import Array, Values
 from mfnet.theory.law import ProjectionLaw
 from mfnet.theory.mean_field import MeanField
@@ -37,10 +37,16 @@ _SMALLEST_SINH = 1e-4
 
 @dataclass(frozen=True)
 class FiniteWidth(Theory):
-    """Predictions for a network of ``M`` nodes: those of ``mean_field``, with first-order corrections in 1/M."""
+    """Predictions for a network of ``M`` nodes: those of ``mean_field``, with first-order corrections in 1/M.
+
+    Raises ValueError for an activation without its even part.
+    """
 
     mean_field: MeanField
     M: int
+
+    def __post_init__(self) -> None:
+        self.mean_field.nonlinearity.need("even", "FiniteWidth")
 
     @property
     def needs_draw(self) -> bool:
@@ -55,7 +61,7 @@ class FiniteWidth(Theory):
         small = np.abs(sinh) < _SMALLEST_SINH
         floor = np.where(small, _SMALLEST_SINH, sinh)
         moments = _Moments.of(self.mean_field, x_par, self._perp_sq(x_par), np.where(small, 1.0, cosh), floor)
-        activation = ACTIVATIONS[self.mean_field.activation]
+        activation = self.mean_field.nonlinearity
         variance = activation.odd_slope**2 * moments.odd_variance() + moments.even_variance(activation)
         return np.sqrt(np.maximum(variance, 0.0) / self.M) * np.where(small, np.abs(sinh) / _SMALLEST_SINH, 1.0)
 
@@ -100,7 +106,7 @@ class FiniteWidth(Theory):
         return self._average(self.mean_field.law, solution, share)
 
     def gamma_std(self, solution: MeanFieldSolution) -> Float[Array, " T"]:
-        """Standard deviation over initial draws of the measured γ (`mfnet.observables.order_parameter`).
+        """Standard deviation over initial draws of the measured γ (`mfnet.network.observables.order_parameter`).
 
         At first order in 1/√M only the component of F's fluctuation along x∥ moves the clock (every other
         averages out over the data): F = (c/√d)(p sinh 2γ + 2q sinh²γ) x∥, where p = ⟨a₀² + w∥₀²⟩/2 and
@@ -244,6 +250,7 @@ class _Moments:
         """The same for a smooth even part: a and a₀ are integrated out given (z, z₀)."""
         one, two = np.meshgrid(_HERMITE_X, _HERMITE_X, indexing="ij")
         weight = np.multiply.outer(_HERMITE_W, _HERMITE_W)
+        even = activation.need("even", "FiniteWidth")
         result = np.empty(self.zz.shape)
         for i in np.ndindex(self.zz.shape):  # a 48 × 48 table each: no array of all of them at once
             sigma = math.sqrt(self.zz[i])
@@ -253,7 +260,7 @@ class _Moments:
             p1, q1 = self.az[i] / sigma, self.z_a0[i] / sigma
             p2 = (self.a_z0[i] - self.z_z0[i] / sigma * p1) / rest if rest > 0.0 else 0.0
             q2 = (0.0 - self.z_z0[i] / sigma * q1) / rest if rest > 0.0 else 0.0
-            now, start = activation.even(z), activation.even(z0)
+            now, start = even(z), even(z0)
             mean = (p1 * one + p2 * two) * now - (q1 * one + q2 * two) * start
             remainder = (
                 (self.aa[i] - p1**2 - p2**2) * now**2

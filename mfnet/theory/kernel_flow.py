@@ -31,7 +31,7 @@ from jaxtyping import Bool, Float
 from scipy.linalg import cho_factor, cho_solve
 
 from mfnet.theory.arrays import Array
-from mfnet.theory.losses import LOSSES, Function
+from mfnet.theory.losses import HINGE, Function, Loss, check_convex
 from mfnet.theory.mean_field import MeanField
 from mfnet.theory.overlay import Curve, Draw, Theory
 from mfnet.theory.tangent_kernel import ActualKernel, Gram, LimitKernel, TangentKernel
@@ -47,6 +47,9 @@ TOLERANCE = 1e-8
 #: Newton steps of a stage, at most; usually two or three. A longer way means that the step was too long.
 _LONGEST = 25
 
+#: Shortest step, relative to the time that it goes to.
+_SHORTEST = 1e-15
+
 
 @dataclass(frozen=True, eq=False)
 class KernelFlow(Theory):
@@ -54,6 +57,9 @@ class KernelFlow(Theory):
 
     It is built in O(N²d) and solved in 100-200 steps: a few products with an N × N matrix and, for the hinge, Cholesky
     factors of the few examples that slide at a time (of all N for other losses, N³/3 operations each).
+
+    Raises ValueError for a loss that is not convex, or whose force jumps and is not the hinge's, and for an activation
+    without its even part.
 
     Args:
         mean_field: Dimension, α, h, activation, loss and initial variances.
@@ -73,6 +79,9 @@ class KernelFlow(Theory):
             raise ValueError(f"kernel={self.kernel!r} must be 'limit' or 'actual'")
         if not 0.0 < self.rtol <= 0.1:
             raise ValueError(f"rtol={self.rtol!r} must be above 0 and at most 0.1")
+        check_convex(self.mean_field.margin_loss, self.mean_field.h, "KernelFlow")
+        self.mean_field.nonlinearity.need("even", "KernelFlow")
+        self.mean_field.nonlinearity.need("even_slope", "KernelFlow")
 
     def of_draw(self, draw: Callable[[], Draw]) -> KernelFlow:
         return replace(self, draw=draw())
@@ -90,14 +99,14 @@ class KernelFlow(Theory):
         draw, model = self._drawn, self.mean_field
         impulse, force, margins = self.solve(t)
         test_margins = draw.y_test * self._output(impulse, draw.x_test)
-        below = np.clip(force, 0.0, 1.0) if model.loss == "hinge" else margins < model.h
+        below = np.clip(force, 0.0, 1.0) if model.margin_loss == HINGE else margins < model.h
         elapsed = np.diff(t, prepend=0.0)
         impulses = len(draw.y) * np.diff(impulse.mean(axis=1), prepend=0.0)
         sinh = impulse @ (draw.y * self._kernel.clock(draw.x, draw.direction)) / model.alpha
         return {
             "gamma": Curve(np.arcsinh(sinh)),
             "unsatisfied": Curve(below.mean(axis=1)),
-            "loss": Curve(LOSSES[model.loss].value(margins, model.h).mean(axis=1) / model.alpha**2),
+            "loss": Curve(model.margin_loss.value(margins, model.h).mean(axis=1) / model.alpha**2),
             "train_error": Curve(_error(margins)),
             "test_error": Curve(_error(test_margins)),
             "mean_force": Curve(
@@ -141,19 +150,19 @@ class KernelFlow(Theory):
     def _kernel(self) -> TangentKernel:
         model = self.mean_field
         if self.kernel == "limit":
-            return LimitKernel(model.activation, model.a_std, model.w_std)
-        return ActualKernel(model.activation, self._drawn.a0, self._drawn.w0)
+            return LimitKernel(model.nonlinearity, model.a_std, model.w_std)
+        return ActualKernel(model.nonlinearity, self._drawn.a0, self._drawn.w0)
 
     @cached_property
     def _steps(self) -> _Steps:
         gram = Gram(self._kernel, self._drawn.x, self._drawn.y)
-        return _Steps(gram, _tangent(self.mean_field.loss, self.mean_field.h), self.rtol)
+        return _Steps(gram, _tangent(self.mean_field.margin_loss, self.mean_field.h), self.rtol)
 
     @cached_property
     def _states(self) -> dict[float, _State]:
         """The solution so far, by time."""
         rest = np.zeros(len(self._drawn.y))
-        force = LOSSES[self.mean_field.loss].force(rest, self.mean_field.h)
+        force = self.mean_field.margin_loss.force(rest, self.mean_field.h)
         return {0.0: _State(0.0, rest, rest, force, self._steps.first(force, self.mean_field.h))}
 
     def _output(self, impulse: Float[Array, "T N"], x: Float[Array, "n d"]) -> Float[Array, "T n"]:
@@ -175,12 +184,11 @@ class _Tangent(NamedTuple):
     fixed: Float[Array, " N"]
 
 
-def _tangent(loss: str, h: float) -> Callable[[Array, Array], _Tangent]:
+def _tangent(loss: Loss, h: float) -> Callable[[Array, Array], _Tangent]:
     """The map from margins and forces of an iterate to the loss near it."""
-    law = LOSSES[loss]
-    if law.curvature is None:
+    if loss.curvature is None:  # the hinge: `KernelFlow` takes no other loss that jumps
         return partial(_at_jump, h)
-    return partial(_on_slope, law.force, law.curvature, h)
+    return partial(_on_slope, loss.force, loss.curvature, h)
 
 
 def _at_jump(h: float, m: Array, force: Array) -> _Tangent:
@@ -192,7 +200,7 @@ def _at_jump(h: float, m: Array, force: Array) -> _Tangent:
 
 def _on_slope(force_of: Function, curvature_of: Function, h: float, m: Array, force: Array) -> _Tangent:
     value, curvature = force_of(m, h), curvature_of(m, h)
-    free = curvature > 0.0
+    free = curvature > np.finfo(float).tiny  # below it, 1/curvature is not a number any more
     compliance = 1.0 / np.where(free, curvature, 1.0)
     return _Tangent(free, m + value * compliance, compliance, value)
 
@@ -228,7 +236,11 @@ class _Steps:
         return 0.01 * h * len(self.gram) / _rms(self.gram.product(force))
 
     def advance(self, state: _State, until: float) -> _State:
-        """The flow at the time ``until``, on which the last step ends."""
+        """The flow at the time ``until``, on which the last step ends.
+
+        Raises:
+            RuntimeError: If no step is short enough to be solved (it is not known to happen for a convex loss).
+        """
         N = len(self.gram)
         t, impulse, margins, force, dt = state
         while t < until:
@@ -240,6 +252,8 @@ class _Steps:
             two = None if one is None else self._stage(base, tau, one.margins, one.force)
             if one is None or two is None:
                 dt = 0.25 * step
+                if dt < _SHORTEST * until:
+                    raise RuntimeError(f"no step from t={t:g} was solved: is the force of the loss a number there?")
                 continue
             # the difference to a step of first order, which keeps the velocity of the first stage
             error = tau * _rms(two.velocity - one.velocity) / _rms(two.margins) / self.rtol

@@ -29,9 +29,9 @@ import numpy as np
 from jaxtyping import Float
 
 from mfnet.theory import clock
-from mfnet.theory.activations import ACTIVATIONS
+from mfnet.theory.activations import Activation, activation_of
 from mfnet.theory.arrays import Array, Numbers, Values
-from mfnet.theory.losses import LOSSES
+from mfnet.theory.losses import HINGE, Loss, check_slope, loss_of
 from mfnet.theory.mean_field_solution import MeanFieldSolution
 from mfnet.theory.overlap import Empirical
 from mfnet.theory.overlay import Curve, Draw, Nodes, Theory
@@ -54,8 +54,8 @@ class MeanField(Theory):
         d: Input dimension.
         alpha: Scale α of the loss (eq. 8): small is rich, large is lazy.
         h: Margin below which an example is unsatisfied.
-        activation: Name of an activation whose odd part is linear (`mfnet.theory.activations`).
-        loss: Name of a margin loss (`mfnet.theory.losses`).
+        activation: Name of an activation whose odd part is linear (`mfnet.theory.activations`), or an `Activation`.
+        loss: Name of a margin loss (`mfnet.theory.losses`), or a `Loss`.
         inputs: 'normal' (eq. 13), 'sphere' (eq. 14), 'radial', 'elongated', 'mixture', or a law of projections;
             'empirical' are those of one run, which `of_draw` gives.
         radius: For radial inputs, the law of |x|: ``{"name": scipy.stats law, **parameters}``.
@@ -71,8 +71,8 @@ class MeanField(Theory):
     d: int
     alpha: float = 1.0
     h: float = 1.0
-    activation: str = "relu"
-    loss: str = "hinge"
+    activation: str | Activation = "relu"
+    loss: str | Loss = "hinge"
     inputs: str | ProjectionLaw = "normal"
     radius: Mapping[str, object] | None = None
     flip: float = 0.0
@@ -88,8 +88,6 @@ class MeanField(Theory):
             ("d", self.d >= 2, "at least 2"),
             ("alpha", 0.0 < self.alpha < math.inf, "finite and above 0"),
             ("h", 0.0 < self.h < math.inf, "finite and above 0"),
-            ("activation", self.activation in ACTIVATIONS, f"one of {', '.join(ACTIVATIONS)}"),
-            ("loss", self.loss in LOSSES, f"one of {', '.join(LOSSES)}"),
             ("flip", 0.0 <= self.flip < 0.5, "at least 0 and below 1/2"),
             ("dt", self.dt is None or 0.0 < self.dt < math.inf, "None, or finite and above 0"),
             ("scheme", self.scheme in ("euler", "rotation"), "'euler' or 'rotation'"),
@@ -102,6 +100,26 @@ class MeanField(Theory):
         ):
             if not valid:
                 raise ValueError(f"{name}={getattr(self, name)!r} must be {allowed}")
+        if not 0.0 < self.odd_slope < math.inf:
+            raise ValueError(
+                f"odd_slope={self.odd_slope!r} of the activation {self.nonlinearity.name!r} must be finite and above 0"
+            )
+        loss = self.margin_loss
+        force = float(loss.force(np.zeros(1), self.h)[0])
+        if not 0.0 < force < math.inf:
+            raise ValueError(f"the force of the loss {loss.name!r} must be finite and above 0 at m=0, and is {force}")
+        if self.inputs == "empirical" or isinstance(self.inputs, Empirical):
+            check_slope(loss, "MeanField with inputs='empirical'")
+
+    @property
+    def nonlinearity(self) -> Activation:
+        """σ."""
+        return activation_of(self.activation)
+
+    @property
+    def margin_loss(self) -> Loss:
+        """ℓ and its force φ."""
+        return loss_of(self.loss)
 
     @cached_property
     def law(self) -> ProjectionLaw:
@@ -119,7 +137,7 @@ class MeanField(Theory):
     @property
     def odd_slope(self) -> float:
         """c in σ(z) − σ(−z) = 2cz."""
-        return ACTIVATIONS[self.activation].odd_slope
+        return self.nonlinearity.odd_slope
 
     @property
     def mean_variance(self) -> float:
@@ -138,9 +156,9 @@ class MeanField(Theory):
     def force(self, slope: float) -> float:
         """J = ⟨φ(αyF) y ŵ*·x⟩ when F(x) = slope · ŵ*·x (eq. 13, 14 for the hinge)."""
         z_c = float(self.threshold(np.asarray(slope)))
-        if self.loss == "hinge":
+        loss, scale = self.margin_loss, self.alpha * slope
+        if loss == HINGE:
             return float(self.law.mean_below(np.asarray(z_c)))
-        loss, scale = LOSSES[self.loss], self.alpha * slope
         return self.law.expect(lambda zeta: loss.force(scale * zeta, self.h) * zeta, z_c)
 
     def rate(self, gamma: float) -> float:
@@ -155,7 +173,7 @@ class MeanField(Theory):
 
     def stepped_clock(self, p: float, q: float) -> clock.SteppedClock | None:
         """The same for F = c/√d (p sinh 2γ + 2q sinh²γ) x∥, as of actual nodes (`mfnet.theory.finite_width`)."""
-        if self.loss != "hinge" or not isinstance(self.law, Empirical):
+        if self.margin_loss != HINGE or not isinstance(self.law, Empirical):
             return None
 
         def rates(gamma: Array) -> Array:
@@ -190,7 +208,7 @@ class MeanField(Theory):
         if math.isinf(gamma):
             return 0.0
         z_c = self.threshold(self.slope(math.cosh(gamma), math.sinh(gamma)))
-        density = self.law.density(z_c) if self.loss == "hinge" else None
+        density = self.law.density(z_c) if self.margin_loss == HINGE else None
         if density is None:
             return -clock.derivative(self.rate, gamma)
         force_slope = 2.0 * float(z_c**2 * density) / math.tanh(2.0 * gamma)  # −dJ/dγ
@@ -198,7 +216,7 @@ class MeanField(Theory):
 
     @cached_property
     def time_scale(self) -> float:
-        """The time at which the initial speed of γ alone would satisfy an example of average projection.
+        """The time at which γ at its speed under unit forces would satisfy an example of average projection.
 
         It is the natural unit of time of a run: about 50 at α = 1, d = 100, about 0.14 at α = 10⁻³ and
         about 310 in the lazy limit.

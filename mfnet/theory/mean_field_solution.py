@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mfnet.theory.arrays import Array, Values
-from mfnet.theory.losses import LOSSES
+from mfnet.theory.losses import HINGE
 
 if TYPE_CHECKING:
     from mfnet.theory.mean_field import MeanField
@@ -53,15 +53,26 @@ class MeanFieldSolution:
     def loss(self) -> Float[Array, " T"]:
         """L of eq. 8, ⟨ℓ⟩/α²."""
         model, law = self.model, self.model.law
-        if model.loss == "hinge":  # h P(ζ < z_c) − αs⟨ζ 1[ζ < z_c]⟩
+        if model.margin_loss == HINGE:  # h P(ζ < z_c) − αs⟨ζ 1[ζ < z_c]⟩
             value = model.h * law.cdf(self.z_c) - model.alpha * self.slope * law.mean_below(self.z_c)
         else:
             value = np.array([self._mean_loss(s, z_c) for s, z_c in zip(self.slope, self.z_c, strict=True)])
         return value / model.alpha**2
 
     def _mean_loss(self, slope: float, z_c: float) -> float:
-        loss, scale = LOSSES[self.model.loss], self.model.alpha * slope
+        loss, scale = self.model.margin_loss, self.model.alpha * slope
         return self.model.law.expect(lambda zeta: loss.value(scale * zeta, self.model.h), z_c)
+
+    @property
+    def force_square(self) -> Float[Array, " T"]:
+        """⟨φ²⟩ over training examples, for the hinge the unsatisfied fraction."""
+        if self.model.margin_loss == HINGE:
+            return self.unsatisfied
+        return np.array([self._mean_square(s, z_c) for s, z_c in zip(self.slope, self.z_c, strict=True)])
+
+    def _mean_square(self, slope: float, z_c: float) -> float:
+        loss, scale = self.model.margin_loss, self.model.alpha * slope
+        return self.model.law.expect(lambda zeta: loss.force(scale * zeta, self.model.h) ** 2, z_c)
 
     @property
     def train_error(self) -> Float[Array, " T"]:

@@ -19,7 +19,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float
 
-from mfnet.theory.activations import ACTIVATIONS
 from mfnet.theory.arrays import Array
 from mfnet.theory.mean_field import MeanField
 from mfnet.theory.overlay import Curve, Draw, Theory
@@ -45,8 +44,12 @@ class MovingKernel(Theory):
     draw: Draw | None = None
 
     def __post_init__(self) -> None:
-        if ACTIVATIONS[self.mean_field.activation].kink is None:
-            raise ValueError(f"MovingKernel needs a homogeneous activation, not {self.mean_field.activation}")
+        activation = self.mean_field.nonlinearity
+        if activation.kink is None:
+            raise ValueError(
+                f"MovingKernel needs a homogeneous activation, and {activation.name!r} has no 'kink' (its even part is "
+                "not known to be β|z|)"
+            )
 
     def of_draw(self, draw: Callable[[], Draw]) -> MovingKernel:
         return replace(self, mean_field=self.mean_field.of_draw(draw), draw=draw())
@@ -74,7 +77,7 @@ def moved_kernel(
     model: MeanField, x: Float[Array, "n d"], x_par: Float[Array, " n"], cosh: float, sinh: float
 ) -> Float[Array, "n n"]:
     """K_γ among inputs ``x`` with projections ``x_par``, for nodes at a = C a₀ + S w∥₀, w∥ = C w∥₀ + S a₀."""
-    activation, d = ACTIVATIONS[model.activation], x.shape[1]
+    activation, d = model.nonlinearity, x.shape[1]
     assert activation.kink is not None
     var_a, var_w = model.a_std**2, model.w_std**2
     a_sq, w_par_sq = var_a * cosh**2 + var_w * sinh**2, var_w * cosh**2 + var_a * sinh**2

@@ -56,10 +56,10 @@ def even_moments(activation: Activation, s: Float[Array, " n"]) -> EvenMoments:
 
 
 def _by_quadrature(activation: Activation, s: Float[Array, " n"]) -> EvenMoments:
-    z = np.multiply.outer(s, _XI)
-    value = activation.even(z)
+    z, even = np.multiply.outer(s, _XI), activation.need("even", "the kernel of normal nodes")
+    value = even(z)
     step = 1e-5
-    slope = (activation.even(z + step) - activation.even(z - step)) / (2.0 * step)
+    slope = (even(z + step) - even(z - step)) / (2.0 * step)
     curvature = value @ (_WEIGHT * (_XI**2 - 1.0)) / s**2  # Stein's identity
     return EvenMoments(value @ _WEIGHT, curvature, value**2 @ _WEIGHT, slope**2 @ _WEIGHT)
 

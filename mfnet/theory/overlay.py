@@ -7,7 +7,7 @@ has something to say about them) and name the class in the config; see the READM
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -60,7 +60,7 @@ class Theory:
         return self
 
     def series(self, t: Float[Array, " T"]) -> Mapping[str, Curve]:
-        """Predictions by series name: those of `mfnet.series.SERIES` that it knows, and others of its own."""
+        """Predictions by series name: those of `mfnet.record.series.SERIES` that it knows, and others of its own."""
         return {}
 
     def nodes(
@@ -72,3 +72,71 @@ class Theory:
     def satisfaction(self, t: Float[Array, " T"]) -> Curve | None:
         """The projection |ŵ*·x| that becomes satisfied at t (Fig. 1d), or None; inf where none is yet."""
         return None
+
+
+def checked_series(theory: Theory, t: Float[Array, " T"]) -> dict[str, Curve]:
+    """``theory.series(t)``, plain arrays as curves without a band.
+
+    Raises:
+        ValueError: If it is not a mapping of names to curves of the shape of ``t``.
+    """
+    what = f"{type(theory).__name__}.series"
+    found: Any = theory.series(t)
+    if not isinstance(found, Mapping):
+        raise ValueError(f"{what} must be a mapping of names to Curves, and is of type {type(found).__name__}")
+    for name in found:
+        if not isinstance(name, str):
+            raise ValueError(f"{what} must have names for keys, and has {name!r}")
+    return {name: _checked_curve(curve, f"{what}: {name!r}", t.shape) for name, curve in found.items()}
+
+
+def checked_satisfaction(theory: Theory, t: Float[Array, " T"]) -> Curve | None:
+    """``theory.satisfaction(t)``, a plain array as a curve without a band.
+
+    Raises:
+        ValueError: If it is neither None nor a curve of the shape of ``t``.
+    """
+    found: Any = theory.satisfaction(t)
+    return None if found is None else _checked_curve(found, f"{type(theory).__name__}.satisfaction", t.shape)
+
+
+def checked_nodes(
+    theory: Theory,
+    t: Float[Array, " T"],
+    a0: Float[Array, " n"],
+    w_par0: Float[Array, " n"],
+    w_perp0: Float[Array, " n"],
+) -> Nodes | None:
+    """``theory.nodes(t, a0, w_par0, w_perp0)``.
+
+    Raises:
+        ValueError: If it is neither None nor `Nodes`, a row for each of ``t`` and a column for each of ``a0``.
+    """
+    what = f"{type(theory).__name__}.nodes"
+    found: Any = theory.nodes(t, a0, w_par0, w_perp0)
+    if found is None:
+        return None
+    if not isinstance(found, Nodes):
+        raise ValueError(f"{what} must be Nodes or None, and is of type {type(found).__name__}")
+    shape = (*t.shape, *a0.shape)
+    parts = zip(Nodes._fields, found, strict=True)
+    return Nodes(*(_checked_numbers(values, f"{what}: {name!r}", shape) for name, values in parts))
+
+
+def _checked_curve(curve: Any, what: str, shape: tuple[int, ...]) -> Curve:
+    if not isinstance(curve, Curve):
+        return Curve(_checked_numbers(curve, what, shape))
+    lower, upper = (
+        None if edge is None else _checked_numbers(edge, f"{what}, {name} edge of the band", shape)
+        for name, edge in (("lower", curve.lower), ("upper", curve.upper))
+    )
+    return Curve(_checked_numbers(curve.value, what, shape), lower, upper)
+
+
+def _checked_numbers(values: Any, what: str, shape: tuple[int, ...]) -> Array:
+    if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiu":
+        kind = f"an array of {values.dtype}" if isinstance(values, np.ndarray) else f"of type {type(values).__name__}"
+        raise ValueError(f"{what} must be an array of real numbers, and is {kind}")
+    if values.shape != shape:
+        raise ValueError(f"{what} has the shape {values.shape}, and must have {shape}")
+    return values.astype(float, copy=False)

@@ -15,10 +15,8 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Float
 
-from mfnet.theory.activations import ACTIVATIONS
 from mfnet.theory.arrays import Array
 from mfnet.theory.finite_width import realised_gamma
-from mfnet.theory.losses import LOSSES
 from mfnet.theory.mean_field import MeanField
 from mfnet.theory.overlay import Curve, Draw, Nodes, Theory
 
@@ -32,6 +30,8 @@ class RealisedWidth(Theory):
 
     An observation time costs one pass of all examples through the network.
 
+    Raises ValueError for an activation without its even part.
+
     Args:
         mean_field: The mean-field solution; its flow, ``dt`` is not used.
         draw: The run; `of_draw` gives it.
@@ -39,6 +39,9 @@ class RealisedWidth(Theory):
 
     mean_field: MeanField
     draw: Draw | None = None
+
+    def __post_init__(self) -> None:
+        self.mean_field.nonlinearity.need("even", "RealisedWidth")
 
     def of_draw(self, draw: Callable[[], Draw]) -> RealisedWidth:
         return replace(self, mean_field=self.mean_field.of_draw(draw), draw=draw())
@@ -58,7 +61,8 @@ class RealisedWidth(Theory):
     def output(self, x: Float[Array, "n d"], gamma: Float[Array, " T"]) -> Float[Array, "T n"]:
         """F(x) of the nodes on their hyperbolas at each γ."""
         draw, root_d = self._actual, math.sqrt(self.mean_field.d)
-        activation = ACTIVATIONS[self.mean_field.activation]
+        activation = self.mean_field.nonlinearity
+        even = activation.need("even", "RealisedWidth")
         w_par0 = draw.w0 @ draw.direction
         result = np.empty((len(gamma), len(x)))
         size = max(1, _BLOCK // len(draw.a0))
@@ -69,7 +73,7 @@ class RealisedWidth(Theory):
                 z = z0 + x_par * ((c - 1.0) * w_par0 + s * draw.a0)
                 a = c * draw.a0 + s * w_par0
                 linear = (z @ a - z0 @ draw.a0) * activation.odd_slope
-                result[k, rows] = (linear + activation.even(z) @ a - activation.even(z0) @ draw.a0) / len(draw.a0)
+                result[k, rows] = (linear + even(z) @ a - even(z0) @ draw.a0) / len(draw.a0)
         return result
 
     def _displacement(self, gamma: Float[Array, " T"]) -> Float[Array, " T"]:
@@ -87,7 +91,7 @@ class RealisedWidth(Theory):
         return {
             "gamma": Curve(gamma),
             "unsatisfied": Curve((train < model.h).mean(axis=1)),
-            "loss": Curve(LOSSES[model.loss].value(train, model.h).mean(axis=1) / model.alpha**2),
+            "loss": Curve(model.margin_loss.value(train, model.h).mean(axis=1) / model.alpha**2),
             "train_error": Curve(_error(train)),
             "test_error": Curve(_error(test)),
             "displacement": Curve(self._displacement(gamma)),

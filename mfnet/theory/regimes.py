@@ -10,6 +10,7 @@ from jaxtyping import Float
 
 from mfnet.theory import clock
 from mfnet.theory.arrays import Array, Numbers, Values
+from mfnet.theory.losses import HINGE
 from mfnet.theory.mean_field import MeanField
 
 
@@ -67,11 +68,17 @@ def lazy_limit(model: MeanField, t: Numbers) -> LazySolution:
 class AsymptoticLaws:
     """Early and late laws of the hinge loss without label noise, in both regimes.
 
+    Raises ValueError for another loss.
+
     Late laws need z_c → 0 and see of the data only the density p₀ of |ŵ*·x| at zero, of the initial variances only
     their mean V.
     """
 
     model: MeanField
+
+    def __post_init__(self) -> None:
+        if self.model.margin_loss != HINGE:
+            raise ValueError(f"AsymptoticLaws are those of the loss 'hinge', not of {self.model.margin_loss.name!r}")
 
     def _rate0(self) -> float:
         return self.model.odd_slope * self.model.law.m1 / math.sqrt(self.model.d)

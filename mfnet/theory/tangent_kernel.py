@@ -32,7 +32,7 @@ from functools import cache
 import numpy as np
 from jaxtyping import Float, Integer
 
-from mfnet.theory.activations import ACTIVATIONS, Activation
+from mfnet.theory.activations import Activation, activation_of
 from mfnet.theory.arrays import Array
 
 #: Rows of a kernel that are computed at a time: temporaries are arrays of so many rows and one column an example.
@@ -52,6 +52,8 @@ _LONGEST_SERIES = 300  # terms; h_k falls as exp(−√k π/s) for SiLU and soft
 _XI = np.linspace(0.0, 14.0, 701)
 _WEIGHT = np.exp(-(_XI**2) / 2.0) * (_XI[1] - _XI[0]) * math.sqrt(2.0 / math.pi) * np.where(_XI == 0.0, 0.5, 1.0)
 
+_NAME = "the tangent kernel"  # in messages
+
 
 class TangentKernel:
     """A kernel K(x, x') of pairs of inputs; a subclass computes some rows of it, and what its nodes do."""
@@ -62,7 +64,7 @@ class TangentKernel:
 
     @abstractmethod
     def clock(self, x: Float[Array, "n d"], direction: Float[Array, " d"]) -> Float[Array, " n"]:
-        """What sinh γ, as measured on the nodes (`mfnet.observables.order_parameter`), gains by a pull yφ/(αN) at x.
+        """What sinh γ gains by a pull yφ/(αN) at x, as `mfnet.network.observables.order_parameter` measures it.
 
         First order in 1/α: nodes move by δa = σ(z)δ, δw = a₀σ′(z)xδ/√d for every pull δ.
         """
@@ -86,12 +88,12 @@ class LimitKernel(TangentKernel):
     A block of n × m elements costs O(nmd), and for a smooth activation two passes over it for each of about 20 terms.
 
     Args:
-        activation: A name in `mfnet.theory.activations`.
+        activation: A name in `mfnet.theory.activations`, or an `Activation`.
         a_std: Standard deviation A of a.
         w_std: Standard deviation B of every component of w.
     """
 
-    activation: str
+    activation: str | Activation
     a_std: float = 1.0
     w_std: float = 1.0
 
@@ -101,7 +103,7 @@ class LimitKernel(TangentKernel):
         Raises:
             ValueError: If inputs are too long for the series of a smooth activation (|x|/√d above about 5).
         """
-        activation, d = ACTIVATIONS[self.activation], x.shape[1]
+        activation, d = activation_of(self.activation), x.shape[1]
         var_a, var_w = self.a_std**2, self.w_std**2
         gram = x @ x2.T / d
         s, s2 = (self.w_std * np.linalg.norm(inputs, axis=1) / math.sqrt(d) for inputs in (x, x2))
@@ -120,19 +122,19 @@ class LimitKernel(TangentKernel):
         return result + series
 
     def clock(self, x: Float[Array, "n d"], direction: Float[Array, " d"]) -> Float[Array, " n"]:
-        return ACTIVATIONS[self.activation].odd_slope * (x @ direction) / math.sqrt(x.shape[1])
+        return activation_of(self.activation).odd_slope * (x @ direction) / math.sqrt(x.shape[1])
 
 
 @dataclass(frozen=True, eq=False)
 class ActualKernel(TangentKernel):
     """The kernel of the actual nodes ``a``, ``w``: a block of n × m elements costs O(nmM + (n + m)dM)."""
 
-    activation: str
+    activation: str | Activation
     a: Float[Array, " M"]
     w: Float[Array, "M d"]
 
     def rows(self, x: Float[Array, "n d"], x2: Float[Array, "m d"]) -> Float[Array, "n m"]:
-        activation, d, M = ACTIVATIONS[self.activation], x.shape[1], len(self.a)
+        activation, d, M = activation_of(self.activation), x.shape[1], len(self.a)
         values, slopes = np.zeros((len(x), len(x2))), np.zeros((len(x), len(x2)))
         for nodes in _blocks(M, NODES):
             z, z2 = (inputs @ self.w[nodes].T / math.sqrt(d) for inputs in (x, x2))
@@ -141,7 +143,7 @@ class ActualKernel(TangentKernel):
         return (values + slopes * (x @ x2.T / d)) / M
 
     def clock(self, x: Float[Array, "n d"], direction: Float[Array, " d"]) -> Float[Array, " n"]:
-        activation, d = ACTIVATIONS[self.activation], x.shape[1]
+        activation, d = activation_of(self.activation), x.shape[1]
         u, v = self.a + self.w @ direction, self.a - self.w @ direction
         grow, shrink = u / (u @ u), v / (v @ v)  # sinh γ = (δu·grow − δv·shrink)/2
         x_par, result = x @ direction / math.sqrt(d), np.zeros(len(x))
@@ -191,12 +193,12 @@ def _blocks(length: int, size: int) -> Iterator[slice]:
 
 
 def _value(activation: Activation, z: Array) -> Array:
-    return activation.odd_slope * z + activation.even(z)
+    return activation.odd_slope * z + activation.need("even", _NAME)(z)
 
 
 def _slope(activation: Activation, z: Array) -> Array:
     """σ'(z); of no consequence at the kink, where it is taken to be c."""
-    return activation.odd_slope + activation.even_slope(z)
+    return activation.odd_slope + activation.need("even_slope", _NAME)(z)
 
 
 def _even_coefficients(activation: Activation, ratio: float, s: Float[Array, " n"]) -> Float[Array, "k n"]:
@@ -204,9 +206,10 @@ def _even_coefficients(activation: Activation, ratio: float, s: Float[Array, " n
 
     What is left out is largest at ρ = 1, where the whole sum is known (Parseval), and for the longest input.
     """
+    even_of, slope_of = (activation.need("even", _NAME), activation.need("even_slope", _NAME))
     weights = _hermite_weights() * np.sqrt(1.0 + ratio * np.arange(0, 2 * _LONGEST_SERIES, 2))[:, None]
     longest = s.max() * _XI
-    even, slope = activation.even(longest), s.max() * activation.even_slope(longest)
+    even, slope = even_of(longest), s.max() * slope_of(longest)
     total = float((even**2 + ratio * slope**2) @ _WEIGHT)
     rest = total - np.cumsum((weights @ even) ** 2)
     enough = np.flatnonzero(rest <= SERIES_RTOL * (total + activation.odd_slope**2 * (1.0 + ratio) * s.max() ** 2))
@@ -215,7 +218,7 @@ def _even_coefficients(activation: Activation, ratio: float, s: Float[Array, " n
             f"the kernel of {activation.name} is not accurate for inputs as long as w_std·|x|/√d = {s.max():.3g}; "
             "scale the inputs down, or take a homogeneous activation"
         )
-    return weights[: enough[0] + 1] @ activation.even(np.multiply.outer(_XI, s))
+    return weights[: enough[0] + 1] @ even_of(np.multiply.outer(_XI, s))
 
 
 @cache

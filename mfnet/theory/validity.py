@@ -4,8 +4,9 @@ The mean-field solution knows neither M nor N. At first order two terms stand ag
 
 - **finite M**: σ_M/μ, the spread of F over initial draws relative to F itself at the average projection
   (`FiniteWidth.output_std`): √(d/2M)/m₁ at the start, √(5/M) at most late in the rich regime;
-- **finite N**: the drive of a node has the component J along ŵ*, and across it the sum of n_u N random vectors,
-  √(n_u ⟨|x⊥|²⟩/N). Their ratio grows as examples are satisfied, and is 1 at the onset of overfitting (Sec. 3.3).
+- **finite N**: the drive of a node has the component J along ŵ*, and across it the sum of N random vectors φ y x⊥,
+  √(⟨φ²⟩⟨|x⊥|²⟩/N), where ⟨φ²⟩ = n_u for the hinge. Their ratio grows as examples are satisfied, and is 1 at the onset
+  of overfitting (Sec. 3.3).
 
 Each prediction is trusted while the terms that it leaves out are below a limit. The limits are rules of thumb, and the
 validation page (`mfnet validate`) says how well each prediction does where it is trusted.
@@ -57,11 +58,11 @@ def finite_width_term(mean_field: MeanField, M: int, solution: MeanFieldSolution
 
 
 def finite_samples_term(mean_field: MeanField, N: int, solution: MeanFieldSolution) -> Float[Array, " T"]:
-    """√(n_u ⟨|x⊥|²⟩/N)/J: drive across ŵ* relative to that along it; inf where the flow has come to rest."""
+    """√(⟨φ²⟩⟨|x⊥|²⟩/N)/J: drive across ŵ* relative to that along it; inf where the flow has come to rest."""
     across = float(mean_field.law.perp_sq(np.asarray(mean_field.law.m1)))
     force = np.array([mean_field.force(slope) for slope in solution.slope])
     with np.errstate(divide="ignore"):
-        return np.sqrt(solution.unsatisfied * across / N) / np.maximum(force, 0.0)
+        return np.sqrt(solution.force_square * across / N) / np.maximum(force, 0.0)
 
 
 def trust(mean_field: MeanField, M: int, N: int, t: Float[Array, " T"]) -> list[Trust]:

@@ -1,9 +1,11 @@
-"""Training with Lightning: the module, its callbacks, and a run of them."""
+"""Training with Lightning: a setup and what becomes of it, the module, and the callbacks that look at it."""
 
-from mfnet.training.callbacks import ExampleLog, KernelLog, NodeAgreement, NodeLog, Observer, ReplicaLog, TheoryOverlay
+from mfnet.training.callbacks import ExampleLog, KernelLog, NodeAgreement, NodeLog, Observable, Observer
 from mfnet.training.module import MeanFieldModule
 from mfnet.training.observation import Observation
-from mfnet.training.run import TrainerOptions, run
+from mfnet.training.run import Run
+from mfnet.training.sinks import TensorBoard
+from mfnet.training.train import Training
 
 __all__ = [
     "ExampleLog",
@@ -11,10 +13,10 @@ __all__ = [
     "MeanFieldModule",
     "NodeAgreement",
     "NodeLog",
+    "Observable",
     "Observation",
     "Observer",
-    "ReplicaLog",
-    "TheoryOverlay",
-    "TrainerOptions",
-    "run",
+    "Run",
+    "TensorBoard",
+    "Training",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, cast
 
@@ -15,10 +15,10 @@ from torch import Tensor
 from mfnet.data import Examples, ObservedData, Task
 from mfnet.flow import Batch, Flow, Objective, StoppingRules, StopReason
 from mfnet.flow.stopping import ObservedSoFar
-from mfnet.losses import MarginLoss
 from mfnet.network import MeanFieldNetwork, Replicas
-from mfnet.observables import ObservedSeries
-from mfnet.series import DISPLACEMENT, TEST_ERROR, UNSATISFIED
+from mfnet.network.losses import MarginLoss
+from mfnet.network.observables import ObservedSeries
+from mfnet.record.series import DISPLACEMENT, TEST_ERROR, UNSATISFIED
 from mfnet.training.observation import Observation
 
 #: What a checkpoint holds of every node.
@@ -31,7 +31,22 @@ class MeanFieldModule(lightning.LightningModule):
     A training step is one interval of the schedule: the flow goes from t_k to t_{k+1}, then the networks are observed.
     ``trainer.global_step`` is the index k of the observation. Replicas are trained each on the task that
     `ReplicatedData` has drawn for it. The run goes on while any of them does; one that has ended keeps the values of
-    its last observation.
+    its last observation. Data that are `online` give the flow new examples at each step, and the training set of the
+    task is observed alone. What callbacks can read as ``trainer.callback_metrics`` is every series, by its name.
+
+    It goes with any trainer of Lightning's, of one epoch, and data that have a schedule:
+
+    >>> from mfnet.data import SphericalData
+    >>> from mfnet.flow import Averaged
+    >>> from mfnet.network.losses import Hinge
+    >>> network = MeanFieldNetwork(M=20, d=5, generator=torch.Generator().manual_seed(0))
+    >>> data = SphericalData(d=5, n_train=100, n_test=100, seed=0, schedule=np.array([0.0, 0.5, 1.0]))
+    >>> module = MeanFieldModule(network, Hinge(h=1.0), alpha=1.0, flow=Averaged)
+    >>> quiet = dict(logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
+    >>> trainer = lightning.Trainer(max_epochs=1, accelerator="cpu", **quiet)
+    >>> trainer.fit(module, datamodule=data)
+    >>> str(module.stop_reason), module.observation.t, sorted(module.observation.series)[:3]
+    ('t_max', 1.0, ['displacement', 'gamma', 'loss'])
 
     Args:
         network: The network, or `Replicas`.
@@ -44,6 +59,7 @@ class MeanFieldModule(lightning.LightningModule):
     Attributes:
         observation: The latest observation, of all examples and nodes on every process.
         stop_reason: How the run ended, when it has.
+        seen, test: The loss on the observed training and test sets; a flow follows the first, unless it learns online.
         train_batches, test_batches: This process's examples of each replica, on the device, during a fit.
         directions: The reference direction ŵ* of each, likewise.
     """
@@ -63,21 +79,26 @@ class MeanFieldModule(lightning.LightningModule):
         self.automatic_optimization = False
         self.network, self.loss, self.make_flow, self.seeds = network, loss, flow, seeds
         self.rules = StoppingRules() if rules is None else rules
-        self.objective = Objective(network, loss, alpha, source=lambda _: self.train_batches, fixed=True)
+        self.seen = Objective(network, loss, alpha, source=lambda _: self.train_batches, fixed=True)
         self.test = Objective(network, loss, alpha, source=lambda _: self.test_batches, fixed=True)
         self.stop_reason: StopReason | None = None
         self._so_far = [ObservedSoFar()] * self.n_replicas
         self._last: dict[str, Float[np.ndarray, " R"]] = {}
 
     @property
+    def latest(self) -> Mapping[str, Float[np.ndarray, " R"]]:
+        """Every series at the latest observation, of each replica."""
+        return self._last
+
+    @property
     def n_replicas(self) -> int:
         """Number of replicas; 1 for a network alone."""
-        return len(self.objective.alpha)
+        return len(self.alpha)
 
     @property
     def alpha(self) -> Float[Tensor, " R"]:
         """Scale α of each replica."""
-        return self.objective.alpha
+        return self.seen.alpha
 
     @property
     def flow(self) -> Flow[Any]:
@@ -96,19 +117,27 @@ class MeanFieldModule(lightning.LightningModule):
         return cast(ObservedData, self.trainer.datamodule)  # type: ignore[attr-defined]  # set by fit
 
     def configure_optimizers(self) -> Flow[Any]:
-        """The flow on the training sets."""
-        flow = self.make_flow(self.objective)
+        """The flow on the training sets, or on new examples at each step."""
+        objective = self.seen
+        if self._data.online:
+            objective = Objective(self.network, self.loss, self.alpha, self._new_batches, fixed=False)
+        flow = self.make_flow(objective)
         flow.rules = self.rules
         return flow
 
+    def _new_batches(self, step: int) -> list[Batch]:
+        """The examples of a step of learning online."""
+        return self._batches([self._data.read_at(step)])
+
     def on_fit_start(self) -> None:
         """Brings the tasks to the device and observes the initial networks."""
+        self._data.require_dimension(self.network.d)
         tasks = self._data.tasks
         self.train_batches = self._batches([task.train for task in tasks])
         self.test_batches = self._batches([task.test for task in tasks])
         self.directions = torch.stack([task.direction for task in tasks]).to(self.device, self.network.w.dtype)
         last, self._last = self._last, {}
-        self.series = ObservedSeries(self.network, self.objective.margin_loss, self.alpha, self.directions)
+        self.series = ObservedSeries(self.network, self.seen.margin_loss, self.alpha, self.directions)
         self._observe(0, 0.0, np.ones(self.n_replicas, dtype=bool))
         self._last = last or self._last  # of the checkpoint that the run goes on from
 
@@ -125,7 +154,8 @@ class MeanFieldModule(lightning.LightningModule):
             self.optimizers().step(until=until)  # type: ignore[union-attr]  # one optimizer
             moving &= np.array([p.stop_reason is not StopReason.DIVERGED for p in self.flow.progress])
             if moving.any() and self._observe(self.trainer.global_step, self.flow.t, moving):
-                self.log_dict(self.observation.series, logger=False, prog_bar=False)
+                seen = {name: torch.tensor(value) for name, value in self.observation.series.items()}
+                self.trainer.callback_metrics.update(seen)  # ten times as fast as self.log_dict
                 self._apply_rules(moving)
         self.stop_reason = self.flow.stop_reason
         if self.stop_reason is not None:
@@ -136,6 +166,8 @@ class MeanFieldModule(lightning.LightningModule):
     def _apply_rules(self, moving: Bool[np.ndarray, " R"]) -> None:
         """Ends replicas for what was observed of them."""
         seen = [self.observation.replicas[series.name] for series in (UNSATISFIED, TEST_ERROR, DISPLACEMENT)]
+        if not self.flow.objective.fixed:  # no training set can be satisfied
+            seen[0] = np.ones(self.n_replicas)
         reasons: list[StopReason | None] = [None] * self.n_replicas
         for r in np.flatnonzero(moving):
             values = (float(series[r]) for series in seen)
@@ -146,17 +178,18 @@ class MeanFieldModule(lightning.LightningModule):
     def _observe(self, k: int, t: float, moving: Bool[np.ndarray, " R"]) -> bool:
         """Looks at the replicas that are moving; ends those that are not finite, and returns whether any is."""
         flow, nodes = self.flow, self.series.nodes()
-        new = self.series(nodes, flow.margins(), self.test.margins()) | flow.observed
+        train = flow.margins() if flow.objective.fixed else self.seen.margins()
+        new = self.series(nodes, train, self.test.margins()) | flow.observed
         finite = moving & np.isfinite(list(new.values())).all(axis=0)
         flow.end([StopReason.DIVERGED if lost else None for lost in moving & ~finite])
         if not finite.any():
             return False
         last = self._last
         self._last = {name: np.where(finite, values, last.get(name, values)) for name, values in new.items()}
-        margins = self.network.processes.gather_rows(flow.margins()[0])
+        margins = self.network.processes.gather_rows(train, dim=1)
         times = np.array([p.t for p in flow.progress])
-        a, w_par, w_perp = (values[0] for values in nodes)
-        self.observation = Observation(k, t, self._last, a, w_par, w_perp, margins, times)
+        h = float(torch.as_tensor(self.loss.h).flatten()[0])
+        self.observation = Observation(k, t, dict(self._last), self.network, nodes, margins, self._data.tasks, times, h)
         return True
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -1,113 +1,106 @@
-"""One run: Lightning's trainer around a module, a task, and what looks at them."""
+"""A run that has ended."""
 
 from __future__ import annotations
 
-import logging
-import sys
-import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import lightning
-import torch
-from lightning.pytorch import Callback
-from lightning.pytorch.loggers import TensorBoardLogger
+import pandas as pd
+from matplotlib.figure import Figure
 
-from mfnet.checkpoint import Checkpoint
-from mfnet.data import ObservedData
-from mfnet.run_directory import RunDirectory
-from mfnet.theory import Trust
-from mfnet.training import tags
-from mfnet.training.callbacks import LastCheckpoint, RunFiles, RunProgress, SigtermIsCtrlC
-from mfnet.training.module import MeanFieldModule
-from mfnet.training.strategy import DividedStrategy
+from mfnet.figures import FIGURES, figures_of
+from mfnet.record.contents import Arrays, Contents
+from mfnet.setup.setup import Setup
+from mfnet.theory import Theory
+
+if TYPE_CHECKING:
+    from mfnet.network import MeanFieldNetwork, Replicas
 
 
-@dataclass(frozen=True)
-class TrainerOptions:
-    """How and where a run is computed.
+class Run:
+    """What a run has left: its history, its nodes, its network, and the theories that were laid over it.
 
     Args:
-        accelerator: 'auto', 'cpu' or 'gpu'.
-        nodes: Machines of the run.
-        progress: Whether to show a progress bar; None shows it on a terminal.
-        tensorboard: Whether to write TensorBoard's files.
+        setup: What was run.
+        contents: History, arrays and summary, as the figures take them.
+        network: Gives the network as it is at the end, or the replicas.
+        theories: Gives the theories by name, each of the actual draw where it speaks of one.
+        directory: Where its files are, if it has left any.
     """
 
-    accelerator: str = "auto"
-    nodes: int = 1
-    progress: bool | None = None
-    tensorboard: bool = True
-
-
-def run(
-    module: MeanFieldModule,
-    data: ObservedData,
-    callbacks: Sequence[Callback],
-    directory: RunDirectory,
-    config: Mapping[str, Any],
-    overrides: Sequence[str],
-    options: TrainerOptions,
-    checkpoint: Checkpoint | None = None,
-    trusted: Sequence[Trust] = (),
-) -> None:
-    """Trains ``module`` on ``data`` over its schedule and leaves the files of `RunDirectory`.
-
-    Where the network is divided among processes, each calls this; the first one alone looks and writes, at what
-    is gathered from all.
-
-    Args:
-        module: Network, loss and flow.
-        data: Task and schedule.
-        callbacks: Overlays and logs.
-        directory: Where the files go.
-        config: What is run, in plain containers, for summary and checkpoint.
-        overrides: How it was asked for, for the checkpoint.
-        options: How and where it is computed.
-        checkpoint: Where to go on from.
-        trusted: Until when each prediction is trustworthy, for the summary.
-    """
-    _quieten()
-    logger = TensorBoardLogger(
-        str(directory.path),
-        name=directory.tensorboard.name,
-        version=tags.NETWORK,
-        default_hp_metric=False,
-        purge_step=checkpoint.k + 1 if checkpoint else None,
-    )
-    processes = module.network.processes
-    first = processes.rank == 0
-    show_bar = first and (sys.stdout.isatty() if options.progress is None else options.progress)
-    observers = [*callbacks, RunFiles(directory, config, trusted), *([RunProgress()] if show_bar else [])]
-    trainer = lightning.Trainer(
-        accelerator=options.accelerator,
-        devices=processes.size // options.nodes,
-        num_nodes=options.nodes,
-        strategy=DividedStrategy() if processes.divide else "auto",
-        precision="64-true" if module.network.w.dtype is torch.float64 else "32-true",
-        max_epochs=1,
-        logger=logger if options.tensorboard else False,
-        enable_checkpointing=True,
-        enable_progress_bar=show_bar,
-        enable_model_summary=False,
-        callbacks=[
-            *(observers if first else []),
-            LastCheckpoint(directory.checkpoint, config, overrides),
-            SigtermIsCtrlC(),
-        ],
-    )
-    trainer.fit(module, datamodule=data, ckpt_path=checkpoint.path if checkpoint else None)
-
-
-def _quieten() -> None:
-    """Silences what Lightning says of loaders, hardware and its own innards: a schedule has no workers."""
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    for message in (
-        ".*does not have many workers.*",
-        ".*number of training batches.*",
-        ".*LeafSpec.*",
-        ".*GPU available.*",
+    def __init__(
+        self,
+        setup: Setup,
+        contents: Contents,
+        network: Callable[[], MeanFieldNetwork | Replicas],
+        theories: Callable[[], Mapping[str, Theory]],
+        directory: Path | None = None,
     ):
-        warnings.filterwarnings("ignore", message=message)
+        self.setup, self.contents, self.directory = setup, contents, directory
+        self._network, self._theories = network, theories
+
+    @cached_property
+    def network(self) -> MeanFieldNetwork | Replicas:
+        """The network as it is at the end, or the replicas: ``a`` (M,), ``w`` (M, d), ``output(x)``."""
+        return self._network()
+
+    @cached_property
+    def theories(self) -> Mapping[str, Theory]:
+        """The theories that were laid over it, by name; the first is ``theory``."""
+        return self._theories()
+
+    @cached_property
+    def history(self) -> pd.DataFrame:
+        """A row an observation: ``k``, ``t``, and for each series ``NAME_network`` and ``NAME_theory``."""
+        return pd.DataFrame(dict(self.contents.history)).astype({"k": int})
+
+    @property
+    def summary(self) -> Mapping[str, Any]:
+        """How it ended and how it compares with each theory, as ``summary.json`` has it."""
+        return self.contents.summary
+
+    @property
+    def nodes(self) -> Arrays:
+        """``t`` (K,), ``a``, ``w_par`` and ``w_perp`` (K, n) of the followed nodes, and the same with ``_theory``."""
+        return self.contents.arrays["nodes"]
+
+    @property
+    def examples(self) -> Arrays:
+        """``x_par`` and ``t_sat`` (n,) of the followed examples, and the theory's curve ``x_theory`` at ``t`` (K,)."""
+        return self.contents.arrays["examples"]
+
+    @property
+    def replicas(self) -> Arrays:
+        """Every series of every replica (K, R), with ``t`` (K,), ``seed`` and ``alpha`` (R,)."""
+        return self.contents.arrays["replicas"]
+
+    @property
+    def theory(self) -> Theory:
+        """The theory that was laid over the run."""
+        return self.theories["theory"]
+
+    def figure(self, name: str = "fig1") -> Figure:
+        """A figure, which a notebook shows and ``savefig`` writes to a file.
+
+        Args:
+            name: 'fig1', 'errors', or what else ``run.figures`` lists.
+
+        Raises:
+            ValueError: If there is no such figure of this run.
+        """
+        if name not in self.figures:
+            raise ValueError(f"{name!r} is no figure of this run; there are {', '.join(self.figures) or 'none'}")
+        return FIGURES[name](self.contents)
+
+    @property
+    def figures(self) -> list[str]:
+        """Names of the figures of this run."""
+        return figures_of(self.contents)
+
+    def __repr__(self) -> str:
+        from mfnet.training.summary import brief
+
+        symbols = " ".join(f"{key}={getattr(self.setup, key):g}" for key in ("M", "N", "d", "alpha", "seed"))
+        return f"Run({symbols}: {brief(self.summary)})"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,34 +13,47 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
-from lightning.pytorch import Trainer
 
 import mfnet
-from mfnet.flow import StopReason
-from mfnet.identity import identity
-from mfnet.run_directory import RunDirectory, agreement
-from mfnet.series import GAMMA, TEST_ERROR, UNSATISFIED
-from mfnet.training.callbacks.theory_overlay import overlays
+from mfnet.record.contents import Contents
+from mfnet.record.directory import agreement
+from mfnet.record.series import GAMMA, TEST_ERROR, UNSATISFIED
+from mfnet.record.stop_reason import StopReason
 from mfnet.training.module import MeanFieldModule
-from mfnet.training.observation import Observation
+from mfnet.training.observation import Observation, Spread
 
 TABLE_SERIES = (GAMMA, UNSATISFIED, TEST_ERROR)
 
+#: Names in ``summary.json`` and ``replicas.npz`` that are not those of series.
+TAKEN = {
+    *("config", "identity", "version", "git_commit", "device", "dtype", "wall_seconds", "evaluator", "trust"),
+    *("drive_evaluations", "steps", "stop_reason", "t_end", "n_unsatisfied", "series", "theories", "agreement"),
+    *("replicas", "final", "stop_reasons", "t_ends", "left_out", "nodes", "baselines", "k", "t", "seed", "alpha"),
+}
+
 
 def summarise(
-    trainer: Trainer,
     module: MeanFieldModule,
-    last: Observation,
+    observation: Observation,
+    last: Mapping[str, Spread],
     history: Mapping[str, Float[np.ndarray, " K"]],
-    config: Mapping[str, Any],
+    theories: Sequence[str],
     wall_seconds: float,
     stop_reason: str,
 ) -> dict[str, Any]:
-    """Contents of ``summary.json``: what was run, how it ended, how it compares with each theory."""
+    """What ``summary.json`` says of a run beside its settings: how it ended, how it compares with each theory.
+
+    Args:
+        module: The networks and their flow.
+        observation: The last one.
+        last: Every series then.
+        history: Columns of ``history.csv``.
+        theories: Names of the theories.
+        wall_seconds: Seconds that the run has taken.
+        stop_reason: How it ended.
+    """
     flow = module.flow
-    result = {
-        "config": dict(config),
-        "identity": identity(config),
+    result: dict[str, Any] = {
         "version": mfnet.__version__,
         "git_commit": git_commit(),
         "device": device_name(module.device),
@@ -49,30 +63,42 @@ def summarise(
         "drive_evaluations": flow.n_evaluations,
         "steps": flow.n_steps,
         "stop_reason": stop_reason,
-        "t_end": last.t,
-        "n_unsatisfied": int((last.train_margins < module.loss.h).sum()),
-        **{name: value for name, value in last.series.items() if name != UNSATISFIED.name},
+        "t_end": observation.t,
+        "n_unsatisfied": int((observation.train_margins[0] < observation.h).sum()),
+        **{name: spread.mean for name, spread in last.items() if name != UNSATISFIED.name},
+        "series": list(last),
+        "theories": list(theories),
     }
     if module.n_replicas > 1:
-        result |= of_replicas(module, last)
-    for overlay in overlays(trainer):
-        key = "agreement" if overlay.name == "theory" else f"agreement_{overlay.name}"
-        result[key] = agreement(history, overlay.name)
+        result |= of_replicas(module, observation, last)
+    for name in theories:
+        result["agreement" if name == "theory" else f"agreement_{name}"] = agreement(history, name)
     return result
 
 
-def of_replicas(module: MeanFieldModule, last: Observation) -> dict[str, Any]:
+def of_replicas(module: MeanFieldModule, observation: Observation, last: Mapping[str, Spread]) -> dict[str, Any]:
     """What the summary says of replicas; steps and drive evaluations are of all together."""
     progress = module.flow.progress
     return {
-        "n_unsatisfied": last.series[UNSATISFIED.name] * last.train_margins.shape[0],
+        "n_unsatisfied": last[UNSATISFIED.name].mean * observation.train_margins.shape[1],
         "replicas": module.n_replicas,
-        "final": {
-            name: {"mean": last.series[name], "std": last.std(name), "se": last.se(name)} for name in last.series
-        },
+        "final": {name: {"mean": spread.mean, "std": spread.std, "se": spread.se} for name, spread in last.items()},
         "stop_reasons": [str(p.stop_reason or module.stop_reason or StopReason.T_MAX) for p in progress],
         "t_ends": [p.t for p in progress],
     }
+
+
+def finite(value: Any) -> Any:
+    """``value`` as JSON can hold it: numbers that are not finite are None.
+
+    >>> finite({"a": [1.0, math.inf], "b": {"c": math.nan}})
+    {'a': [1.0, None], 'b': {'c': None}}
+    """
+    if isinstance(value, Mapping):
+        return {name: finite(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def table(history: Mapping[str, Float[np.ndarray, " K"]], rows: int = 9) -> str:
@@ -94,9 +120,9 @@ def table(history: Mapping[str, Float[np.ndarray, " K"]], rows: int = 9) -> str:
     return "\n".join(lines)
 
 
-def report(directory: RunDirectory, shown: str) -> str:
-    """What is printed at the end of a run: the table, until when theories held and should, and where to look."""
-    history, summary = directory.read_history(), directory.read_summary()
+def report(contents: Contents) -> str:
+    """What is said at the end of a run: the table, and until when theories held and should."""
+    history, summary = contents.history, contents.summary
     lines = [table(history), ""]
     lines += [
         f"{name:<12} within {entry['tolerance']:g} ({entry['measure']}) of theory until t = {entry['within_until']:.4g}"
@@ -105,18 +131,11 @@ def report(directory: RunDirectory, shown: str) -> str:
     lines += departure_lines(summary.get("nodes", {}))
     lines += baseline_lines(summary.get("baselines", {}))
     lines += trust_lines(summary.get("trust", {}))
-    lines += [brief(directory), f"figures      {shown}/{directory.figures.name}"]
-    if directory.tensorboard.exists():
-        lines += [
-            f"TensorBoard  tensorboard --logdir {shown}/{directory.tensorboard.name}",
-            "             then http://localhost:6006/?smoothing=0#timeseries",
-        ]
-    return "\n".join(lines)
+    return "\n".join([*lines, brief(summary)])
 
 
-def brief(directory: RunDirectory) -> str:
+def brief(summary: Mapping[str, Any]) -> str:
     """How a run ended, in a line, and its replicas in another."""
-    summary = directory.read_summary()
     end = (
         f"ended by {summary['stop_reason']} at t = {summary['t_end']:.5g} after {summary['steps']} steps "
         f"({summary['evaluator']}, {summary['wall_seconds']:.1f} s): {summary['n_unsatisfied']:g} unsatisfied, "

@@ -17,7 +17,7 @@ import benchmark
 from benchmark import ensemble, gradient, machine, memory, settings, small, ways
 from benchmark.page import Table, write_section
 from benchmark.settings import Settings
-from mfnet.threads import one_thread
+from mfnet.compute.threads import one_thread
 
 TABLES: dict[str, Table] = {
     "gradient": gradient.TABLE,

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from statistics import median
 
 import numpy as np
 import torch
 
 from benchmark.page import Table, ratio
-from benchmark.problems import Problem, make_problem, side_by_side
+from benchmark.problems import Problem, make_problem
 from benchmark.settings import Settings, name_of
 from benchmark.timing import Stopwatch
 from mfnet.flow import Averaged
-from mfnet.schedule import log_spaced
+from mfnet.record.schedule import log_spaced
 
 N, M, DIMENSION = 1000, 100, 20
 
@@ -23,7 +24,8 @@ class EnsembleCase:
 
     def __init__(self, dtype: torch.dtype, R: int, device: torch.device):
         self.times = log_spaced(20.0)[1:]
-        self.problems = [make_problem(N, M, DIMENSION, device=device, dtype=dtype, seed=seed) for seed in range(R)]
+        make = partial(make_problem, N, M, DIMENSION, device=device, dtype=dtype)
+        self.whole, self.problems = make(seed=0, replicas=R), [make(seed=seed) for seed in range(R)]
         self.device = device
 
     def flow(self, problem: Problem) -> Averaged:
@@ -35,23 +37,15 @@ class EnsembleCase:
                 break
         return flow
 
-    def together(self) -> list[Averaged]:
-        """All replicas, as one flow."""
-        return [self.flow(side_by_side(self.problems))]
-
-    def alone(self) -> list[Averaged]:
-        """The same as single flows."""
-        return [self.flow(problem) for problem in self.problems]
-
     def row(self, turns: int) -> Sequence[object]:
         """Median wall and processor seconds of both, and the largest difference of their parameters."""
         seconds: dict[str, list[tuple[float, float]]] = {"together": [], "alone": []}
         for _ in range(turns):
-            for name, run in (("together", self.together), ("alone", self.alone)):
-                for problem in self.problems:
+            for name, problems in (("together", [self.whole]), ("alone", self.problems)):
+                for problem in problems:
                     problem.start()
                 with Stopwatch(self.device) as watch:
-                    flows = run()
+                    flows = [self.flow(problem) for problem in problems]
                 seconds[name].append((watch.wall, watch.processor))
                 if name == "together":
                     (ensemble,) = flows

@@ -14,8 +14,8 @@ from benchmark.plain import autograd_loop, compiled_note, compiles, fits
 from benchmark.problems import Problem, make_problem
 from benchmark.settings import D, Settings
 from benchmark.timing import Contestant, block_size, interleaved, repeated
-from mfnet.network import TILE_ELEMENTS
-from mfnet.products import product
+from mfnet.compute.products import product
+from mfnet.network.networks import TILE_ELEMENTS
 
 
 def closed_form(problem: Problem, alpha: float = 1.0) -> Contestant:

@@ -13,7 +13,7 @@ from benchmark.plain import PlainNetwork
 from benchmark.problems import Problem
 from benchmark.settings import SEED
 from benchmark.timing import Contestant, now
-from mfnet.seeding import generator
+from mfnet.compute.seeding import generator
 
 
 class PlainModule(lightning.LightningModule):

@@ -50,7 +50,7 @@ def peak(name: str, N: int, M: int, kind: str, threads: int) -> float:
 def rows(settings: Settings) -> Iterator[Sequence[object]]:
     """Peak memory, each case in its own process."""
     context = multiprocessing.get_context("forkserver")  # a process keeps its parent's high-water mark over an exec
-    context.set_forkserver_preload(["mfnet.data", "mfnet.flow"])
+    context.set_forkserver_preload(["mfnet.training.build"])
     with ProcessPoolExecutor(1, mp_context=context, max_tasks_per_child=1) as processes:
         for N, M in settings.memory_sizes:
             names = [name for name in MEASURED if name != "a" or fits(N, M, settings.device)]

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from benchmark.settings import SEED, D
-from mfnet.data import SphericalData
+from benchmark.settings import SEED, D, name_of
 from mfnet.flow import Batch, Objective
-from mfnet.losses import Hinge
-from mfnet.network import MeanFieldNetwork, Networks, Nodes, Replicas
-from mfnet.observables import error_count, node_projections, order_parameter
-from mfnet.seeding import generator
+from mfnet.network import MarginLoss, Networks, Nodes
+from mfnet.network.observables import ObservedSeries
+from mfnet.record.series import GAMMA, TEST_ERROR, TRAIN_ERROR
+from mfnet.setup.setup import Setup
+from mfnet.training.build import Pieces
 
 
 class Problem(NamedTuple):
-    """Networks at their initial nodes, one or several, and the examples and the direction ŵ* of each."""
+    """Networks at their initial nodes, one or several, their loss, and the examples and the direction ŵ* of each."""
 
     networks: Networks
+    loss: MarginLoss
     train: list[Batch]
     test: list[Batch]
     directions: Tensor
@@ -48,9 +48,9 @@ class Problem(NamedTuple):
             own.copy_(new)
 
     def objective(self, alpha: float, *, test: bool = False) -> Objective:
-        """The linear hinge on the training examples, or on the test examples to take their margins."""
+        """The loss on the training examples, or on the test examples to take their margins."""
         examples = self.test if test else self.train
-        return Objective(self.networks, Hinge(), alpha, lambda _: examples, fixed=True)
+        return Objective(self.networks, self.loss, alpha, lambda _: examples, fixed=True)
 
 
 def make_problem(
@@ -61,23 +61,19 @@ def make_problem(
     device: torch.device,
     dtype: torch.dtype = torch.float32,
     seed: int = SEED,
-    n_test: int = 0,
+    n_test: int = 1,
+    replicas: int = 1,
 ) -> Problem:
-    """One network; the same for the same sizes, but for rounding."""
-    task = SphericalData(N, n_test, d, seed, np.zeros(1)).draw()
-    network = MeanFieldNetwork(M, d, generator=generator(seed, "network"), dtype=dtype).to(device)
-    train, test = (Batch(*examples.to(device, dtype)) for examples in (task.train, task.test))
-    return Problem(network, [train], [test], task.direction.to(device, dtype)[None])
-
-
-def side_by_side(problems: Sequence[Problem]) -> Problem:
-    """Several problems of one network each, alike in size and type, as one."""
-    return Problem(
-        Replicas([problem.networks for problem in problems if isinstance(problem.networks, MeanFieldNetwork)]),
-        [problem.train[0] for problem in problems],
-        [problem.test[0] for problem in problems],
-        torch.cat([problem.directions for problem in problems]),
+    """What ``mfnet train`` would train; the same for the same sizes, but for rounding."""
+    own = {"seed": seed, "replicas": replicas, "data.n_test": n_test, "trainer.precision": name_of(dtype)}
+    pieces = Pieces(Setup.of(M=M, N=N, d=d, theory=None, **own))
+    tasks = pieces.data.tasks
+    train, test = (
+        [Batch(*examples.to(device, dtype)) for examples in parts]
+        for parts in ([task.train for task in tasks], [task.test for task in tasks])
     )
+    directions = torch.stack([task.direction for task in tasks]).to(device, dtype)
+    return Problem(pieces.networks.to(device), pieces.loss, train, test, directions)
 
 
 class Observer:
@@ -91,15 +87,12 @@ class Observer:
     def __init__(self, problem: Problem, alpha: float):
         self.problem = problem
         self.train, self.test = (problem.objective(alpha, test=test) for test in (False, True))
-        a0, w0 = problem.networks.initial_nodes
-        self.initial = a0, node_projections(w0, problem.directions)[0]
+        self.series = ObservedSeries(problem.networks, problem.loss, self.train.alpha, problem.directions)
 
     @torch.no_grad()
     def __call__(self, nodes: Nodes, train_margins: Tensor | None = None) -> np.ndarray:
         """An array (R, 3); the training margins are computed unless they are given."""
         self.problem.put(nodes)
-        margins = self.train.margins() if train_margins is None else train_margins, self.test.margins()
-        errors = [error_count(each) / each.shape[1] for each in margins]
-        w_par, _ = node_projections(nodes.w, self.problem.directions)
-        gamma = order_parameter(nodes.a, w_par, *self.initial)
-        return torch.stack([*errors, gamma], dim=1).cpu().numpy()
+        train = self.train.margins() if train_margins is None else train_margins
+        values = self.series(self.series.nodes(), train, self.test.margins())
+        return np.stack([values[each.name] for each in (TRAIN_ERROR, TEST_ERROR, GAMMA)], axis=1)

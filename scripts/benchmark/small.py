@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ from benchmark.following import FlowOf, Traveller, deviations, followed
 from benchmark.machine import counted
 from benchmark.page import Table, ratio
 from benchmark.plain import PlainLoop, compiled_note, compiles
-from benchmark.problems import Observer, make_problem, side_by_side
+from benchmark.problems import Observer, make_problem
 from benchmark.settings import N_TEST, Settings
 from mfnet.flow import Averaged, Rotation
 
@@ -44,18 +45,12 @@ class Case:
 
     def __init__(self, size: tuple[int, int, int], settings: Settings):
         self.device = settings.device
-        kinds = (torch.float32, torch.float64)
-        self.problems, exact = (
-            [
-                make_problem(*size, device=self.device, dtype=dtype, seed=seed, n_test=N_TEST)
-                for seed in range(settings.seeds)
-            ]
-            for dtype in kinds
-        )
+        make = partial(make_problem, *size, device=self.device, n_test=N_TEST)
+        self.problems = [make(seed=seed) for seed in range(settings.seeds)]
         self.steps = [2.0**-k for k in range(settings.halvings + 1)]
         self.observers = [Observer(problem, ALPHA) for problem in self.problems]
         self.objectives = [problem.objective(ALPHA) for problem in self.problems]
-        whole = side_by_side(exact)
+        whole = make(dtype=torch.float64, seed=0, replicas=settings.seeds)
         reference = FlowOf(whole, Rotation(whole.objective(ALPHA), self.steps[-1] / 10.0))
         self.expected = followed(reference, Observer(whole, ALPHA), TIMES).observed
         self.allowed = np.zeros(3)

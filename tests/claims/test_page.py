@@ -9,7 +9,7 @@ import re
 import pytest
 
 from mfnet.claims import CLAIMS, Claim, Evidence, near
-from mfnet.claims import command as validate
+from mfnet.cli import validate
 from mfnet.figures.claims import Line, Plot
 
 

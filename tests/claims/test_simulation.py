@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -11,14 +10,16 @@ import pytest
 import torch
 
 from mfnet.claims import Effort
-from mfnet.claims.simulation import Setup, draw_of, final_nodes, nodes_at, population, train
+from mfnet.claims.other_data import GROUPS
+from mfnet.claims.simulation import draw_of, final_nodes, nodes_at, seeds, setup_of, train
 from mfnet.flow import Averaged, Euler, Rotation
 from mfnet.theory import ActualKernel, MeanField
+from mfnet.training.build import Pieces
 
 pytestmark = pytest.mark.unchecked
 
-SETUP = Setup(30, 20, 60, n_test=200)
-IN_DOUBLE = Setup(40, 6, 80, n_test=300, double=True)
+SETUP = setup_of(30, 20, 60, n_test=200)
+IN_DOUBLE = setup_of(40, 6, 80, n_test=300, double=True)
 
 
 def _final(setup):
@@ -27,7 +28,7 @@ def _final(setup):
 
 @pytest.mark.slow
 def test_results_depend_on_the_seed_and_not_on_the_processes():
-    setups = SETUP.seeds(3)
+    setups = seeds(SETUP, 3)
     one = Effort(quick=True).map(_final, setups)
     with Effort(quick=True, processes=2) as effort:
         two = effort.map(_final, setups)
@@ -56,16 +57,21 @@ def test_a_run_that_ends_stays_where_it_is():
 
 def test_a_run_that_is_lost_says_so():
     with pytest.raises(RuntimeError, match="diverged"):
-        train(Setup(30, 5, 100, alpha=1e-3, loss="square"), [1e4, 2e4], lambda objective: Euler(objective, 1e3))
+        train(setup_of(30, 5, 100, alpha=1e-3, loss="square"), [1e4], partial(Euler, dt=1e3))
+
+
+def test_a_callback_that_fails_says_so():
+    with pytest.raises(RuntimeError, match="collector"):
+        train(SETUP, [1.0], probes=np.eye(3))
 
 
 def test_excess_is_that_of_the_nodes():
     """F(x) of numpy's sum over the nodes, at the same initial network."""
     probes = np.random.default_rng(0).normal(size=(4, 5))
-    setup = Setup(30, 5, 100, double=True)
-    record = train(setup, [3.0], lambda objective: Rotation(objective, 0.1), probes)
-    nodes = final_nodes(setup, 3.0, lambda objective: Rotation(objective, 0.1))
-    network = setup.network()
+    setup = setup_of(30, 5, 100, double=True)
+    record = train(setup, [3.0], partial(Rotation, dt=0.1), probes)
+    nodes = final_nodes(setup, 3.0, partial(Rotation, dt=0.1))
+    network = Pieces(setup).networks
     a0, w0 = network.a0.numpy(), network.w0.numpy()
     f = np.maximum(probes @ nodes[:, 1:].T / math.sqrt(5), 0.0) @ nodes[:, 0] / 30
     f0 = np.maximum(probes @ w0.T / math.sqrt(5), 0.0) @ a0 / 30
@@ -74,18 +80,18 @@ def test_excess_is_that_of_the_nodes():
 
 def test_fresh_labels_are_flipped_and_test_labels_are_not():
     """A linear network learns the population with ε = 0.3 to a small error on true labels."""
-    setup = Setup(400, 5, 4000, activation="linear", flip=0.3, n_test=4000)
-    record = population(setup, [10.0], lambda objective: Rotation(objective, 0.5))
+    setup = setup_of(400, 5, 4000, fresh=True, n_test=4000, network__activation="linear", data__flip=0.3)
+    record = train(setup, [10.0], partial(Rotation, dt=0.5))
     assert record.test_error[0] < 0.03
     assert record.unsatisfied[0] > 0.3
-    twin = population(Setup(400, 5, 4000, activation="linear", n_test=4000), [10.0], lambda o: Rotation(o, 0.5))
+    twin = train(setup.but(data__flip=0.0), [10.0], partial(Rotation, dt=0.5))
     assert twin.gamma[0] > 1.3 * record.gamma[0]
 
 
 def test_the_draw_is_that_of_the_run():
     """F after a short step is the kernel of the drawn nodes, summed over the drawn examples; to O(t²)."""
-    draw, probes, t = draw_of(replace(IN_DOUBLE, flip=0.1)), np.random.default_rng(1).normal(size=(5, 6)), 1e-4
-    record = train(replace(IN_DOUBLE, flip=0.1), [t], partial(Rotation, dt=t), probes)
+    setup, probes, t = IN_DOUBLE.but(data__flip=0.1), np.random.default_rng(1).normal(size=(5, 6)), 1e-4
+    draw, record = draw_of(setup), train(setup, [t], partial(Rotation, dt=t), probes)
     first = ActualKernel("relu", draw.a0, draw.w0)(probes, draw.x) @ draw.y * t / len(draw.y)
     np.testing.assert_allclose(record.excess[0], first, rtol=1e-3, atol=1e-3 * np.abs(first).max())
     assert np.mean(draw.y != np.sign(draw.x @ draw.direction)) == pytest.approx(0.1)
@@ -113,14 +119,16 @@ def test_nodes_at_several_times_are_those_of_one_run():
 )
 def test_the_inputs_have_the_law_of_the_setup(settings, along, across):
     """Standard deviations along and across ŵ*, of a fixed training set and, by the first drive, of fresh examples."""
-    setup = Setup(2000, 6, 20_000, n_test=1000, a_std=0.5, w_std=1.5, **settings)
+    own = {f"{GROUPS[name]}.{name}": value for name, value in settings.items()}
+    setup = setup_of(2000, 6, 20_000, n_test=1000, network={"a_std": 0.5, "w_std": 1.5}, **own)
     draw = draw_of(setup)
     assert draw.x[:, 0].std() == pytest.approx(along, rel=0.02)
     assert draw.x[:, 1:].std() == pytest.approx(across, rel=0.02)
     assert draw.a0.std() == pytest.approx(0.5, rel=0.05)
     assert draw.w0.std() == pytest.approx(1.5, rel=0.05)
     model = MeanField(d=6, a_std=0.5, w_std=1.5, **settings)
-    record = population(setup, [0.1], partial(Euler, dt=0.1))
+    online = setup.but(data="online")
+    record = train(online, [0.1], partial(Euler, dt=0.1))
     fixed = train(setup, [0.1], partial(Euler, dt=0.1))
     expected = 0.1 * model.odd_slope * model.law.m1 / math.sqrt(6)
     for run in (record, fixed):
@@ -128,6 +136,7 @@ def test_the_inputs_have_the_law_of_the_setup(settings, along, across):
 
 
 def test_a_variance_scales_the_same_draw():
-    network, wide = Setup(10, 3, 10).network(), Setup(10, 3, 10, a_std=2.0).network()
+    setup = setup_of(10, 3, 10)
+    network, wide = Pieces(setup).networks, Pieces(setup.but(network__a_std=2.0)).networks
     assert torch.equal(network.w0, wide.w0)
     assert torch.equal(2.0 * network.a0, wide.a0)

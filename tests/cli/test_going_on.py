@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from mfnet.run_directory import RunDirectory, RunState
+from mfnet.record.directory import RunDirectory, RunState
 from support.command import NO_EVENTS, SMALL, assert_same_files, rows, summary
 from support.processes import Started, started
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-import mfnet.cli
+import mfnet.cli.train
 from support.command import call
 
 SETTINGS = [
@@ -88,7 +88,7 @@ REAL_DATA = [
 
 REPLICAS = [
     (["replicas=0"], "replicas=0"),
-    (["replicas=2", "flow=sgd"], "has one state for all networks"),
+    (["replicas=2", "flow=sgd"], "has one state for all nodes"),
     (["replicas=2", "overlay=[laziness]"], "speaks of one run"),
     (["replicas=2", "theory=kernel_closure"], "speaks of one run"),
     (["replicas=2", "overlay=[realised_width]"], "speaks of one run"),
@@ -106,7 +106,69 @@ PROCESSES = [
     (["-m", "trainer.devices=1,2", "trainer.accelerator=cpu"], "leave out -m"),
 ]
 
-MISTAKES = [*SETTINGS, *REAL_DATA, *REPLICAS, *PROCESSES]
+GRAMMAR = [
+    (["=3"], "must be"),
+    (["flow=3"], "flow=3: must be one of adam"),
+    (["flow=null"], "flow=null: must be one of adam"),
+    (["overlay=null"], "[] for none"),
+    (["~flow"], "flow: every run has it"),
+    (["~alpha"], "alpha: every run has it"),
+    (["~trainer.devices"], "trainer.devices: every run has it"),
+    (["~foo"], "foo"),
+    (["alpha"], "missing EQUAL"),
+    (["alpha=[1"], "[1"),
+    (["alpha='1"], "'1"),
+    (["-m", "alpha=[1"], "alpha=[1: cannot be read"),
+    (["-m", "alpha='1"], "alpha='1: cannot be read"),
+    (["-m", "alpha=choice("], "alpha=choice(: cannot be read"),
+    (["-m", "alpha=choice()"], "alpha=choice(): cannot be read"),
+    (["-m", "alpha=range()"], "alpha=range(): cannot be read"),
+    (["-m", "seed=range(1,2,0)"], "seed=range(1,2,0): "),
+    (["-m", "alpha=interval()"], "alpha=interval(): cannot be read"),
+    (["-m", "alpha=interval(1,2)"], "use choice, range, glob, or hydra/sweeper=optuna"),
+    (["-m", "alpha=nope(1,2)"], "Unknown function 'nope'"),
+    (["-m", "alpha=glob(*)"], "alpha=glob(*): glob takes choices of a group"),
+    (["-m", "flow=glob(nope*)"], "flow=glob(nope*): glob takes choices of a group"),
+    (["-m", "hydra.sweep.dir=a,b"], "hydra.sweep.dir=a,b: has one value for all runs"),
+    (["-m", "alpha=1,2", "hydra/launcher=nope"], "must be one of basic"),
+    (["-m", "flow=euler,averaged", "flow.dt=0.1"], "flow.dt=0.1"),
+]
+
+NEAR = [
+    (["lr=0.1"], "flow.dt: a learning rate"),
+    (["+lr=0.1"], "flow.dt: a learning rate"),
+    (["width=100"], "it is called M"),
+    (["network.width=100"], "it is called M"),
+    (["hidden_size=100"], "it is called M"),
+    (["n=300"], "it is called N"),
+    (["D=3"], "did you mean d?"),
+    (["ALPHA=2"], "did you mean alpha?"),
+    (["batch_size=10"], "flow.batch_size"),
+    (["flow.batch_size=10"], "it goes with flow=adam or flow=sgd"),
+    (["epochs=3"], "schedule.t_max"),
+    (["max_steps=3"], "schedule.t_max"),
+    (["tmax=3"], "did you mean schedule.t_max?"),
+    (["schedule.times=[1]"], "it goes with schedule=listed"),
+    (["schedule.perdecade=4"], "did you mean schedule.per_decade?"),
+    (["per_decade=4"], "did you mean schedule.per_decade?"),
+    (["activation=gelu"], "network.activation"),
+    (["momentum=0.9"], "flow.optimizer.momentum"),
+    (["trainer.gpus=1"], "it is called trainer.devices"),
+    (["+trainer.gpus=1"], "it is called trainer.devices"),
+    (["trainer.max_epochs=3"], "use schedule.t_max"),
+    (["+trainer.max_epochs=3"], "use schedule.t_max"),
+    (["+trainer.gradient_clip_val=1"], "flow.rtol bounds the error of a step"),
+    (["data.separation=1"], "it goes with data=mixture"),
+    (["data.flp=0.1"], "did you mean data.flip?"),
+    (["data=cifar"], "did you mean cifar10?"),
+    (["flow=rk4"], "must be one of adam, adaptive_rotation, averaged"),
+    (["overlay=[closure]"], "did you mean linear_closure or kernel_closure?"),
+    (["logger=[tensorbord]"], "did you mean tensorboard?"),
+    (["loss=hing"], "did you mean hinge?"),
+    (["-m", "loss=hing,hinge"], "did you mean hinge?"),
+]
+
+MISTAKES = [*SETTINGS, *GRAMMAR, *NEAR, *REAL_DATA, *REPLICAS, *PROCESSES]
 
 
 @pytest.fixture
@@ -146,7 +208,7 @@ def test_an_interruption_before_a_run_has_begun_costs_one_line(command, monkeypa
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(mfnet.cli, "launch", interrupt)
+    monkeypatch.setattr(mfnet.cli.train, "in_its_directory", interrupt)
     ended = command("train")
     assert (ended.status, ended.err) == (130, "mfnet: interrupted\n")
 

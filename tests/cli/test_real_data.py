@@ -9,12 +9,13 @@ from urllib.error import URLError
 
 import numpy as np
 import pytest
+import yaml
 from scipy.special import ndtr
 from sklearn.datasets import load_digits
 
 from mfnet.data.sources import openml
-from mfnet.observables import r_squared
-from mfnet.run_directory import RunDirectory
+from mfnet.network.observables import r_squared
+from mfnet.record.directory import RunDirectory
 from support.command import NO_EVENTS, assert_same_files, call, columns, summary
 from support.shared import made_once
 
@@ -33,9 +34,8 @@ def realistic(tmp_path_factory):
 def test_sizes_follow_from_the_data_and_are_saved(realistic):
     config = realistic.read_summary()["config"]
     assert (config["N"], config["d"]) == (500, 64)
-    saved = (realistic.path / ".hydra" / "overrides.yaml").read_text()
-    assert "- d=64" in saved
-    assert "- N=500" in saved
+    saved = yaml.safe_load((realistic.path / ".hydra" / "config.yaml").read_text())
+    assert (saved["N"], saved["d"]) == (500, 64)
 
 
 @pytest.mark.slow
@@ -112,7 +112,7 @@ def test_linear_classifiers_reach_the_best_error_on_a_mixture(command, tmp_path)
 @pytest.mark.slow
 def test_a_linear_network_is_followed_to_the_end(command, tmp_path):
     """For a linear activation the linear closure with actual nodes is exact: R² are 1, the motion outside agrees."""
-    overlay = ["overlay=[node_agreement,linear_closure]", "callbacks.linear_closure.theory.start=actual"]
+    overlay = ["overlay=[node_agreement,linear_closure]", "overlay.linear_closure.start=actual"]
     settings = [
         "data=breast_cancer",
         "M=50",

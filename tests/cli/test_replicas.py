@@ -5,14 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mfnet.checkpoint import read_checkpoint
-from mfnet.data import ReplicatedData, SphericalData
-from mfnet.flow import Averaged, StoppingRules
-from mfnet.losses import Hinge
-from mfnet.network import MeanFieldNetwork, Replicas
-from mfnet.run_directory import RunDirectory
-from mfnet.seeding import generator
-from mfnet.training import ExampleLog, MeanFieldModule, NodeLog, ReplicaLog, TrainerOptions, run
+from mfnet.record.directory import RunDirectory
+from mfnet.setup.setup import Setup
+from mfnet.training import Training
+from mfnet.training.checkpoint import read_checkpoint
 from support.command import NO_EVENTS, assert_same_files, call, columns, summary
 from support.shared import made_once
 
@@ -120,29 +116,23 @@ def test_tensorboard_shows_the_measured_band_beside_the_predicted_one(ensemble):
 
 def train(path, times, checkpoint=None):
     """An ensemble of four, observed at these times."""
-    seeds = range(4)
-    networks = [MeanFieldNetwork(20, 10, generator=generator(seed, "network")) for seed in seeds]
-    data = ReplicatedData([SphericalData(100, 200, 10, seed, times) for seed in seeds])
-    rules = StoppingRules(stationary=0.1)
-    module = MeanFieldModule(Replicas(networks), Hinge(), 1.0, Averaged, rules, seeds)
-    options = TrainerOptions(accelerator="cpu", tensorboard=False)
-    callbacks = [NodeLog(), ExampleLog(), ReplicaLog()]
-    config = {"stop": {}, "trainer": {"precision": "float64"}}
-    run(module, data, callbacks, RunDirectory(path), config, [], options, checkpoint)
-    return module
+    own = {"schedule": "listed", "schedule.times": times.tolist(), "data.n_test": 200, "stop.stationary": 0.1}
+    setup = Setup.of(M=20, N=100, d=10, replicas=4, theory=None, logger=[], trainer={"accelerator": "cpu"}, **own)
+    path.mkdir(exist_ok=True)
+    return Training(setup, RunDirectory(path), checkpoint).run()
 
 
 @pytest.mark.unchecked
 def test_an_ensemble_that_is_cut_goes_on_to_the_same_files(tmp_path):
     """Cut where some replicas have ended and others have not."""
     times = np.concatenate([[0.0], np.geomspace(1.0, 100.0, 30)])
-    ends = [p.t for p in train(tmp_path / "whole", times).flow.progress]
+    ends = train(tmp_path / "whole", times).summary["t_ends"]
     cut = int(np.searchsorted(times, np.median(ends))) + 1
     assert min(ends) < times[cut - 1] < max(ends)
     assert cut < len(columns(tmp_path / "whole")["t"])
     train(tmp_path / "cut", times[:cut])
     checkpoint = read_checkpoint(tmp_path / "cut" / "checkpoints" / "last.ckpt")
-    train(tmp_path / "cut", checkpoint.extend(times), checkpoint)
+    train(tmp_path / "cut", times, checkpoint)
     assert_same_files(tmp_path / "cut", tmp_path / "whole", ["nodes.npz", "examples.npz", "replicas.npz"])
     for key in ("steps", "drive_evaluations", "stop_reason", "stop_reasons", "t_ends", "final"):
         assert summary(tmp_path / "cut")[key] == summary(tmp_path / "whole")[key]

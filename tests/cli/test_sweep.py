@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from mfnet.run_directory import RunDirectory
+from mfnet.record.directory import RunDirectory
 from support.command import NO_EVENTS, assert_same_files, summary
 from support.processes import Started, cold, started
 
@@ -68,15 +68,14 @@ def test_a_killed_sweep_goes_on_to_the_same_runs(command, tmp_path):
 
 FAILS = """
 import os
-from mfnet.theory import Theory
+from lightning.pytorch import Callback
 
-class Fails(Theory):
+class Fails(Callback):
     def __init__(self, seed):
         self.seed = seed
-    def series(self, t):
+    def on_train_start(self, trainer, pl_module):
         if str(self.seed) == os.environ.get("FAILING"):
             raise RuntimeError(f"nothing is known of seed {self.seed}")
-        return {}
 """
 
 
@@ -85,10 +84,9 @@ class Fails(Theory):
 def test_a_run_that_fails_is_named_and_does_not_stop_the_others(launcher, start, tmp_path):
     """Typed again it tries what has failed, by whatever launcher; and no run sees what another has set."""
     (tmp_path / "mine.py").write_text(FAILS)
-    theory = "theory: {_target_: mine.Fails, seed: '${seed}'}"
-    overlay = "+callbacks.mine={_target_: mfnet.training.TheoryOverlay, name: mine, " + theory + "}"
+    fails = "+callbacks.mine={_target_: mine.Fails, seed: '${seed}'}"
     settings = ["-m", "seed=0,1", "alpha=1e3,1", "hydra.sweep.dir=s"]
-    settings += ["M=10", *SMALL, *NO_EVENTS, "schedule.t_max=5", overlay]
+    settings += ["M=10", *SMALL, *NO_EVENTS, "schedule.t_max=5", fails]
     environment = {"PYTHONPATH": str(tmp_path), "FAILING": "1"}
     first = start("train", *settings, *launcher, cwd=tmp_path, environment=environment)
     assert first.status == 1

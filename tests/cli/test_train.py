@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+from mfnet.compute.seeding import generator
 from mfnet.data import SphericalData
 from mfnet.figures.experiments import EXPERIMENTS as WITH_FIGURES
 from mfnet.network import MeanFieldNetwork
-from mfnet.seeding import generator
-from mfnet.series import SERIES
-from mfnet.tangent_kernel import kernel_motion, tangent_kernel
+from mfnet.network.tangent_kernel import kernel_motion, tangent_kernel
+from mfnet.record.series import SERIES
 from support.command import NO_EVENTS, SMALL, call, columns, rows, summary
 from support.shared import made_once
 
@@ -185,8 +185,7 @@ class Straight(Theory):
 def test_a_users_own_theory_is_overlaid_beside_ours(command, tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text(MY_THEORY)
     monkeypatch.syspath_prepend(str(tmp_path))
-    theory = "{_target_: mine.Straight, speed: 0.1}"
-    overlay = "+callbacks.mine={_target_: mfnet.training.TheoryOverlay, name: mine, theory: " + theory + "}"
+    overlay = "+overlay.mine={_target_: mine.Straight, speed: 0.1}"
     command("train", *SMALL, "schedule.t_max=1", overlay, "hydra.run.dir=r").ok()
     last = rows(tmp_path / "r")[-1]
     assert last["gamma_mine"] == pytest.approx(0.1)

@@ -13,9 +13,9 @@ import pandas as pd
 import pytest
 import yaml
 
-from mfnet.collect import main
+from mfnet.cli.collect import main
 from mfnet.collection import collect, curves, finals
-from mfnet.run_directory import RunDirectory
+from mfnet.record.directory import RunDirectory
 
 CONFIG = {
     **{"M": 40, "N": 400, "d": 20, "alpha": 1.0, "h": 1.0, "seed": 0, "ckpt": None},
@@ -25,7 +25,7 @@ CONFIG = {
     "loss": {"name": "hinge"},
     "flow": {"_target_": "mfnet.flow.Averaged", "_partial_": True, "rtol": 0.01, "dt_max": None},
     "theory": {"_target_": "mfnet.theory.FiniteWidth", "mean_field": {"alpha": 1.0}, "M": 40},
-    "schedule": {"_target_": "mfnet.schedule.listed", "times": [1.0, 10.0, 100.0]},
+    "schedule": {"_target_": "mfnet.record.schedule.listed", "times": [1.0, 10.0, 100.0]},
     "callbacks": {"node_log": {"n": 10}},
     "trainer": {"tensorboard": True, "precision": "auto"},
 }
@@ -265,7 +265,7 @@ def write_ensemble(path):
     rows = directory.read_history() | {f"{n}_network_std": v.std(axis=1, ddof=1) for n, v in arrays.items()}
     directory.write_history([{name: column[k] for name, column in rows.items()} for k in range(4)])
     arrays |= {"t": np.array(t), "seed": np.array([0, 1, 2]), "alpha": np.ones(3)}
-    directory.write_arrays(path / "replicas.npz", arrays)
+    directory.write_arrays("replicas", arrays)
     return directory, arrays
 
 
@@ -309,7 +309,7 @@ def test_a_run_that_is_also_a_replica_counts_once(tmp_path):
 
 def test_replicas_with_scales_of_their_own_are_told_apart(tmp_path):
     directory, arrays = write_ensemble(tmp_path)
-    directory.write_arrays(tmp_path / "replicas.npz", arrays | {"alpha": np.array([1.0, 1.0, 10.0])})
+    directory.write_arrays("replicas", arrays | {"alpha": np.array([1.0, 1.0, 10.0])})
     collection = collect(tmp_path)
     assert collection.varied == ["alpha", "seed"]
     assert list(finals(collection)["n"]) == [2, 1]
@@ -448,7 +448,7 @@ def test_damaged_ensembles_are_named(tmp_path):
         assert "how each replica ended" in dict(collect(tmp_path).damaged)[tmp_path]
     directory.write_summary(summary)
     for change in ({"gamma": arrays["gamma"] + 1.0}, {"seed": np.arange(2)}, {"t": arrays["t"][:-1]}):
-        directory.write_arrays(tmp_path / "replicas.npz", arrays | change)
+        directory.write_arrays("replicas", arrays | change)
         assert "replicas.npz" in dict(collect(tmp_path).damaged)[tmp_path]
     (tmp_path / "replicas.npz").unlink()
     assert dict(collect(tmp_path).damaged)[tmp_path] == "replicas.npz is missing"
@@ -594,5 +594,5 @@ def test_nothing_to_collect_is_a_mistake(tmp_path, capsys):
 
 @pytest.mark.slow
 def test_it_starts_without_torch():
-    code = "import sys, mfnet.collect; sys.exit(bool({'torch', 'lightning', 'hydra'} & set(sys.modules)))"
+    code = "import sys, mfnet.cli.collect; sys.exit(bool({'torch', 'lightning', 'hydra'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -14,7 +14,7 @@ from mfnet.data import GaussianMixture
 from mfnet.data.binary import BinaryTask
 from mfnet.data.preparation import Preparation
 from mfnet.data.sources import Packaged, Records
-from mfnet.validation import SettingError
+from mfnet.setup.errors import SettingError
 
 NO_TIMES = np.zeros(1)
 

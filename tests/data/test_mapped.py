@@ -20,8 +20,8 @@ from mfnet.data.binary import BinaryTask
 from mfnet.data.mapped import in_file, is_mapped
 from mfnet.data.preparation import Preparation
 from mfnet.data.sources import ArrayFile, IDXFolder, Records
-from mfnet.run_directory import RunDirectory
-from mfnet.validation import SettingError
+from mfnet.record.directory import RunDirectory
+from mfnet.setup.errors import SettingError
 from support.command import NO_EVENTS
 
 NO_TIMES = np.zeros(1)

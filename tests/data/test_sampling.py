@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from mfnet.compute.seeding import generator
 from mfnet.data import ScheduleLoader, SphericalData, flip_labels, label, sample_inputs
 from mfnet.data.spherical import elongate
 from mfnet.network import MeanFieldNetwork
-from mfnet.observables import ErrorRate, UnsatisfiedFraction, node_projections, order_parameter
-from mfnet.schedule import listed, log_spaced
-from mfnet.seeding import generator
+from mfnet.network.observables import ErrorRate, UnsatisfiedFraction, node_projections, order_parameter
+from mfnet.record.schedule import listed, log_spaced
 from mfnet.theory import projection_law
 
 RADIUS = {"name": "gamma", "a": 9.0, "scale": 0.5}

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mfnet.data.sources import ArrayFile, IDXFolder, OpenML, Packaged, TextTable, openml, read_idx
-from mfnet.validation import SettingError
+from mfnet.setup.errors import SettingError
 
 RNG = np.random.default_rng(0)
 IMAGES, LABELS = RNG.integers(0, 256, (12, 4, 4), dtype=np.uint8), np.arange(12, dtype=np.uint8) % 3

@@ -10,14 +10,14 @@ import pytest
 import torch
 
 from mfnet.flow import AdaptiveRotation, Averaged, Batch, Heun, Objective, Rotation, StoppingRules, StopReason
-from mfnet.losses import margin_loss
+from mfnet.network.losses import loss_of
 from support.problems import make_problem, margins_of
 
 ADAPTIVE = [AdaptiveRotation, Heun, Averaged]
 
 
 def make_flow(kind, problem, *, loss="hinge", h=1.0, alpha=1.0, **options):
-    return kind(Objective(problem.network, margin_loss(loss, h), alpha, lambda _: problem.batch, fixed=True), **options)
+    return kind(Objective(problem.network, loss_of(loss, h), alpha, lambda _: problem.batch, fixed=True), **options)
 
 
 def parameters(problem):
@@ -192,7 +192,7 @@ def test_there_is_a_shortest_step(kind):
 
 def test_new_examples_each_step_are_refused():
     problem = make_problem()
-    objective = Objective(problem.network, margin_loss("hinge"), 1.0, lambda _: problem.batch, fixed=False)
+    objective = Objective(problem.network, loss_of("hinge"), 1.0, lambda _: problem.batch, fixed=False)
     with pytest.raises(ValueError, match="fixed training set"):
         Averaged(objective)
 

@@ -7,14 +7,15 @@ import torch
 
 import mfnet.flow.batched
 import mfnet.network
-from mfnet.activations import ACTIVATIONS
+from mfnet.compute.seeding import generator
+from mfnet.compute.threads import one_thread
 from mfnet.flow import Objective
 from mfnet.flow.motion import velocity
 from mfnet.flow.rows import PaddedRows
-from mfnet.losses import LOSSES, Hinge, margin_loss
 from mfnet.network import MeanFieldNetwork, Nodes, Replicas
-from mfnet.seeding import generator
-from mfnet.threads import one_thread
+from mfnet.network.activations import ACTIVATIONS
+from mfnet.network.losses import LOSSES, Hinge, loss_of
+from support.own import Exponential
 from support.problems import ROUNDING, evaluated_by, make_problem, objective_of
 
 HOMOGENEOUS = [name for name, activation in ACTIVATIONS.items() if activation.homogeneous]
@@ -67,21 +68,21 @@ def present_velocity(evaluator, nodes):
 
 
 @pytest.mark.parametrize("dtype", ROUNDING)
-@pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("loss", [*LOSSES, Exponential])
+@pytest.mark.parametrize("activation", [*ACTIVATIONS, torch.tanh])
 @pytest.mark.parametrize("way", WAYS)
 def test_present_rates_are_autograds(way, activation, loss, dtype):
     problems = problems_of(N=700, activation=activation, dtype=dtype)
-    objective = objective_for(way, problems, margin_loss(loss))
+    objective = objective_for(way, problems, loss_of(loss))
     a, w, margins = of_all(objective, present_velocity)
     for r, (problem, alpha) in enumerate(zip(problems, ALPHAS, strict=True)):
-        expected_a, expected_w, expected_margins = autograd_velocity(problem, margin_loss(loss), alpha)
+        expected_a, expected_w, expected_margins = autograd_velocity(problem, loss_of(loss), alpha)
         assert relative(a[r], expected_a) < ROUNDING[dtype]
         assert relative(w[r], expected_w) < ROUNDING[dtype]
         assert relative(margins[r], expected_margins) < ROUNDING[dtype]
 
 
-@pytest.mark.parametrize("activation", ["relu", "gelu"])
+@pytest.mark.parametrize("activation", ["relu", "gelu", torch.tanh])
 @pytest.mark.parametrize("share", [0.0, 0.2, 0.9, 1.0])
 @pytest.mark.parametrize("way", WAYS)
 def test_rates_under_given_forces_are_autograds(way, share, activation):
@@ -158,8 +159,8 @@ def test_small_tiles_change_nothing(nodes, given, way, monkeypatch):
         return of_all(objective, lambda e, nodes, phi: e.rates_and_margins(nodes, phi, counts(phi)), force)
 
     whole = compute()
-    monkeypatch.setitem(mfnet.network.TILE_NODES, "cpu", nodes)
-    monkeypatch.setitem(mfnet.network.TILE_ELEMENTS, "cpu", 7 * nodes)
+    monkeypatch.setitem(mfnet.network.networks.TILE_NODES, "cpu", nodes)
+    monkeypatch.setitem(mfnet.network.networks.TILE_ELEMENTS, "cpu", 7 * nodes)
     monkeypatch.setitem(mfnet.flow.batched.TILE_ELEMENTS, "cpu", 7 * nodes)
     for tiled, expected in zip(compute(), whole, strict=True):
         assert relative(tiled, expected) < ROUNDING[torch.float64]
@@ -169,7 +170,7 @@ def test_no_array_of_nodes_times_examples_is_made(monkeypatch):
     """With N·M elements far above the budget no temporary of the streamed evaluator exceeds it."""
     problem = make_problem(M=1000, N=3000, d=4)
     (evaluator,) = objective_for("streamed", [problem], alphas=[0.7]).evaluators
-    monkeypatch.setitem(mfnet.network.TILE_ELEMENTS, "cpu", 20_000)
+    monkeypatch.setitem(mfnet.network.networks.TILE_ELEMENTS, "cpu", 20_000)
     largest = 0
 
     class Watch(torch.utils._python_dispatch.TorchDispatchMode):
@@ -185,7 +186,7 @@ def test_no_array_of_nodes_times_examples_is_made(monkeypatch):
     assert 0 < largest <= 20_000
 
 
-@pytest.mark.parametrize("activation", ["relu", "gelu"])
+@pytest.mark.parametrize("activation", ["relu", "gelu", torch.tanh])
 @pytest.mark.parametrize("given", [False, True])
 @pytest.mark.usefixtures("three_threads")
 def test_threads_change_nothing_but_rounding(activation, given, monkeypatch):
@@ -201,7 +202,7 @@ def test_threads_change_nothing_but_rounding(activation, given, monkeypatch):
 
     with one_thread():
         alone = *compute(), evaluator.outputs(nodes)
-    monkeypatch.setitem(mfnet.network.TILE_ELEMENTS, "cpu", 5 * len(problem.network.a))
+    monkeypatch.setitem(mfnet.network.networks.TILE_ELEMENTS, "cpu", 5 * len(problem.network.a))
     for mine, theirs in zip((*compute(), evaluator.outputs(nodes)), alone, strict=True):
         assert relative(mine, theirs) < ROUNDING[torch.float64]
 
@@ -223,11 +224,11 @@ def test_reduced_precision_is_streamed_and_close():
 
 def test_margins_h_may_differ_from_replica_to_replica():
     problems = problems_of()
-    together = objective_of(problems, [margin_loss("square", h) for h in (0.5, 1.0, 2.0)], [1.0] * 3)
+    together = objective_of(problems, [loss_of("square", h) for h in (0.5, 1.0, 2.0)], [1.0] * 3)
     assert [evaluator.name for evaluator in together.evaluators] == ["batched"]
     _, w, _ = of_all(together, present_velocity)
     for r, (problem, h) in enumerate(zip(problems, (0.5, 1.0, 2.0), strict=True)):
-        assert relative(w[r], autograd_velocity(problem, margin_loss("square", h), 1.0)[1]) < ROUNDING[torch.float64]
+        assert relative(w[r], autograd_velocity(problem, loss_of("square", h), 1.0)[1]) < ROUNDING[torch.float64]
 
 
 def test_replicas_hold_copies_of_their_networks():

@@ -9,19 +9,19 @@ import numpy as np
 import pytest
 import torch
 
+from mfnet.compute.seeding import generator
 from mfnet.data import label, sample_inputs
 from mfnet.flow import Batch, Descent, Euler, Objective, Rotation, StopReason
 from mfnet.flow.motion import hyperbolic_rotation, linear_motion
-from mfnet.losses import margin_loss
 from mfnet.network import MeanFieldNetwork, Nodes
-from mfnet.observables import node_projections, order_parameter
-from mfnet.seeding import generator
+from mfnet.network.losses import loss_of
+from mfnet.network.observables import node_projections, order_parameter
 from mfnet.theory import MeanField
 from support.problems import ROUNDING, make_problem
 
 
 def make_flow(kind, problem, *, loss="hinge", alpha=1.0, fixed=True, **options):
-    objective = Objective(problem.network, margin_loss(loss), alpha, lambda _: problem.batch, fixed=fixed)
+    objective = Objective(problem.network, loss_of(loss), alpha, lambda _: problem.batch, fixed=fixed)
     return kind(objective, **options)
 
 
@@ -51,7 +51,7 @@ def test_one_euler_step_is_one_sgd_step():
     """A step of Δt is gradient descent with learning rate M·Δt."""
     ours, theirs = make_problem(moved=True), make_problem(moved=True)
     make_flow(Euler, ours, dt=0.3).step(until=0.3)
-    objective = Objective(theirs.network, margin_loss("hinge"), 1.0, lambda _: theirs.batch, fixed=True)
+    objective = Objective(theirs.network, loss_of("hinge"), 1.0, lambda _: theirs.batch, fixed=True)
     sgd = torch.optim.SGD(theirs.network.parameters(), lr=theirs.network.M * 0.3)
     objective.loss(theirs.batch)[0].backward()
     sgd.step()
@@ -71,7 +71,7 @@ def test_a_network_in_root_scaling_is_one_in_mean_field_scaling_at_another_alpha
 
     start = root_output(a, w).detach()
     batch = Batch(x, y)
-    objective = Objective(network, margin_loss("hinge"), alpha * math.sqrt(M), lambda _: batch, fixed=True)
+    objective = Objective(network, loss_of("hinge"), alpha * math.sqrt(M), lambda _: batch, fixed=True)
     Euler(objective, dt).step(until=n_steps * dt)
     for _ in range(n_steps):
         margins = alpha * y * (root_output(a, w) - start)

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from mfnet.compute.seeding import generator
 from mfnet.data import label, sample_inputs
 from mfnet.flow import Batch, Euler, Objective
-from mfnet.losses import margin_loss
 from mfnet.network import MeanFieldNetwork
-from mfnet.seeding import generator
+from mfnet.network.losses import loss_of
 from mfnet.theory import MeanField
 
 pytestmark = [pytest.mark.slow, pytest.mark.unchecked]
@@ -48,7 +48,7 @@ def test_on_the_population_nodes_follow_theory(activation, loss, flip):
     direction = torch.zeros(d, dtype=torch.float64)
     direction[0] = 1.0
     source = population(network, "normal", direction, flip, 2000, seed=1)
-    flow = Euler(Objective(network, margin_loss(loss), 1.0, source, fixed=False), dt=1.0)
+    flow = Euler(Objective(network, loss_of(loss), 1.0, source, fixed=False), dt=1.0)
     theory = MeanField(d=d, activation=activation, loss=loss, flip=flip, dt=1.0).solve(times)
     start = float((network.a0 * network.w0[:, 0]).mean())
     for k, t in enumerate(times):

@@ -8,11 +8,11 @@ from functools import partial
 import pytest
 import torch
 
-from mfnet.activations import ACTIVATIONS
+from mfnet.compute.seeding import generator
 from mfnet.data import flip_labels
 from mfnet.flow import AdaptiveRotation, Averaged, Batch, Descent, Euler, Heun, Rotation, StoppingRules, StopReason
-from mfnet.losses import LOSSES, margin_loss
-from mfnet.seeding import generator
+from mfnet.network.activations import ACTIVATIONS
+from mfnet.network.losses import LOSSES, loss_of
 from support.problems import Problem, evaluated_by, make_problem, objective_of
 
 METHODS = {
@@ -42,7 +42,7 @@ def make_problems(R, *, flip=0.0, **options):
 
 
 def make_flow(kind, problems, *, loss="hinge", alpha=1.0, by="batched", **options):
-    flow = kind(objective_of(problems, margin_loss(loss), alpha), **options)
+    flow = kind(objective_of(problems, loss_of(loss), alpha), **options)
     with evaluated_by(by):
         assert {evaluator.name for evaluator in flow.objective.evaluators} == {by}
     return flow
@@ -144,7 +144,7 @@ def test_margins_variances_and_noise_may_differ_from_replica_to_replica():
         for problem, scale in zip(problems, scales, strict=True):
             for values in (problem.network.w, problem.network.w0):
                 values.mul_(scale)
-    losses = [margin_loss("hinge", h) for h in hs]
+    losses = [loss_of("hinge", h) for h in hs]
     together = Averaged(objective_of(problems, losses, 1.0))
     flows = [Averaged(objective_of([p], loss, 1.0)) for p, loss in zip(problems, losses, strict=True)]
     for t in (2.0, 15.0):

@@ -25,7 +25,7 @@ from support.type_checks import unchecked
 SMALL = ["M=40", "N=400", "d=20", "data.n_test=400", "schedule.per_decade=6", "trainer.accelerator=cpu"]
 
 #: TensorBoard's files take as long as that, and figures do; most tests look at neither.
-NO_EVENTS = ["trainer.tensorboard=false"]
+NO_EVENTS = ["logger=[]"]
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def call(*arguments: str, cwd: Path, figures: bool = False) -> Ended:
         stack.enter_context(unchanged_process())
         stack.enter_context(unchecked())
         if not figures:
-            stack.enter_context(mock.patch("mfnet.training.callbacks.run_files.draw_figures", return_value=[]))
+            stack.enter_context(mock.patch("mfnet.training.sinks.files.save_figures", return_value=[]))
         stack.enter_context(redirect_stdout(out))
         stack.enter_context(redirect_stderr(err))
         status = exit_status(lambda: main(arguments))

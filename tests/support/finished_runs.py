@@ -5,25 +5,21 @@ from __future__ import annotations
 import itertools
 import math
 
-import hydra
 import numpy as np
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import OmegaConf
 
-from mfnet.run_directory import RunDirectory
-from mfnet.series import GAMMA, TEST_ERROR, UNSATISFIED
+from mfnet.record.directory import RunDirectory
+from mfnet.record.series import GAMMA, TEST_ERROR, UNSATISFIED
+from mfnet.setup.compose import Source, compose, task
+from mfnet.setup.setup import Setup
 from mfnet.theory import MeanField
 
 
 def composed(experiment, overrides=()):
-    """The settings of a job, with Hydra's own under ``hydra``, in plain containers."""
-    arguments = [f"experiment={experiment}", *overrides]
-    with hydra.initialize_config_module("mfnet.conf", version_base="1.3"):
-        config = hydra.compose("train", arguments, return_hydra_config=True)
-    task = OmegaConf.to_container(
-        OmegaConf.masked_copy(config, [key for key in config if key != "hydra"]), resolve=True
-    )
-    return task, dict(config.hydra.sweeper.params or {})
+    """The settings of a job, checked, in plain containers, and the parameters of the experiment's own sweep."""
+    with Source().opened():
+        config = compose([f"experiment={experiment}", *overrides])
+        return Setup.resolved(task(config)).config, dict(config.hydra.sweeper.params or {})
 
 
 def jobs(experiment):
@@ -51,11 +47,12 @@ def write(path, config, t, columns, nodes=None, examples=None):
     directory.write_history([{name: float(values[k]) for name, values in history.items()} for k in range(len(t))])
     last = {name: float(history[f"{name}_network"][-1]) for name in plain if name != UNSATISFIED.name}
     ended = {"stop_reason": "t_max", "t_end": float(t[-1]), "n_unsatisfied": 0, "wall_seconds": 1.0, "steps": 1}
+    ended |= {"series": list(plain), "theories": ["theory", "kernel_closure", "moving_kernel"]}
     directory.write_summary({"config": config, **ended, "drive_evaluations": 1.0, **last})
     if nodes is not None:
-        directory.write_arrays(directory.nodes, nodes)
+        directory.write_arrays("nodes", nodes)
     if examples is not None:
-        directory.write_arrays(directory.examples, examples)
+        directory.write_arrays("examples", examples)
 
 
 def moved_nodes(config, t, n):

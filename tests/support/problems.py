@@ -9,12 +9,13 @@ from dataclasses import dataclass
 import torch
 
 import mfnet.flow.objective
+from mfnet.compute.processes import ALONE, Processes
+from mfnet.compute.seeding import generator
 from mfnet.data import label, sample_inputs
 from mfnet.flow import Batch, Objective
-from mfnet.losses import MarginLoss
 from mfnet.network import MeanFieldNetwork, Replicas
-from mfnet.processes import ALONE, Processes
-from mfnet.seeding import generator
+from mfnet.network.activations import Activation, Function
+from mfnet.network.losses import MarginLoss
 
 #: Largest relative difference that rounding explains in sums of up to 10⁵ terms, about 100 and 5000 units in the last
 #: place; the issue asks for no less.
@@ -35,7 +36,7 @@ def make_problem(
     N: int = 200,
     d: int = 10,
     *,
-    activation: str = "relu",
+    activation: str | Activation | Function = "relu",
     dtype: torch.dtype = torch.float64,
     seed: int = 0,
     moved: bool = False,

@@ -10,9 +10,9 @@ from typing import Literal
 import torch
 import torch.distributed as dist
 
+from mfnet.compute.processes import ALONE, Processes
 from mfnet.flow import AdaptiveRotation, Averaged, Euler, Flow, Heun, Objective, Rotation
-from mfnet.losses import margin_loss
-from mfnet.processes import ALONE, Processes
+from mfnet.network.losses import loss_of
 from support.problems import make_problem, objective_of
 
 #: Flow, activation, loss, α and final time of each run; sizes are odd, so that no share is like another.
@@ -37,7 +37,7 @@ def end(name: str, processes: Processes = ALONE) -> torch.Tensor:
     kind, activation, loss, alpha, t = RUNS[name]
     seeds = range(2 if "replicas" in name else 1)
     problems = [make_problem(M=31, N=203, d=10, activation=activation, seed=s, processes=processes) for s in seeds]
-    objective = objective_of(problems, margin_loss(loss), alpha)
+    objective = objective_of(problems, loss_of(loss), alpha)
     kind(objective).step(until=t)
     a, w = (processes.gather_nodes(values, dim=1) for values in objective.networks.nodes)
     return torch.cat([a.ravel(), w.ravel(), processes.gather_rows(objective.margins(), dim=1).ravel()])

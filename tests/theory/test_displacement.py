@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from mfnet.claims.simulation import Setup, draw_of, nodes_at
+from mfnet.claims.simulation import draw_of, nodes_at, seeds, setup_of
 from mfnet.flow import Rotation
 from mfnet.theory import FiniteWidth, LinearClosure, MeanField, RealisedWidth
 
@@ -44,7 +44,7 @@ def test_it_is_that_of_networks_and_of_their_actual_nodes():
     model = MeanField(d=d)
     times = model.time_of(0.5 * np.arcsinh(np.array([0.2, 2.0, 2.0 * math.sqrt(d) / 0.67])))
     measured, realised = [], []
-    for setup in Setup(M, d, N, n_test=1).seeds(4):
+    for setup in seeds(setup_of(M, d, N), 4):
         draw = draw_of(setup)
         initial = np.column_stack([draw.a0, draw.w0])
         measured.append(relative(nodes_at(setup, times, partial(Rotation, dt=float(times[-1]) / 30)), initial))
@@ -59,7 +59,7 @@ def test_it_is_that_of_networks_and_of_their_actual_nodes():
 @pytest.mark.slow
 def test_a_linear_network_moves_as_its_closure_says():
     """The linear closure with actual nodes is exact for a linear activation; steps of both leave 1 %."""
-    setup = Setup(12, 6, 80, n_test=1, activation="linear", loss="logistic", double=True)
+    setup = setup_of(12, 6, 80, double=True, loss="logistic", network__activation="linear")
     draw, times = draw_of(setup), [1.0, 8.0, 30.0]
     moved = nodes_at(setup, times, partial(Rotation, dt=0.02))
     model = MeanField(d=6, activation="linear", loss="logistic")

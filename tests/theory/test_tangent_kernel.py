@@ -113,7 +113,7 @@ def test_actual_nodes_by_their_gradient(activation):
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_the_clock_of_actual_nodes(activation):
-    """Nodes are moved by a small pull δ at one input, and γ is measured as `mfnet.observables` does."""
+    """Nodes are moved by a small pull δ at one input, and γ is measured as `mfnet.network.observables` does."""
     rng, d, M, pull = np.random.default_rng(3), 5, 4000, 1e-5
     x, direction = inputs(3, d), np.eye(d)[1]
     a, w = rng.normal(size=M), 1.5 * rng.normal(size=(M, d))

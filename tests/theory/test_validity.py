@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from mfnet.theory import MeanField, trust
+from mfnet.theory import Loss, MeanField, trust
 from mfnet.theory.validity import finite_samples_term, finite_width_term
 
 
@@ -25,17 +25,18 @@ def test_the_terms_at_the_start_are_those_of_theory_md():
     assert finite_samples_term(MeanField(d=d), N, solution)[0] == pytest.approx(math.sqrt(d / N) / m1, rel=1e-3)
 
 
-def test_the_finite_samples_term_is_that_of_real_examples():
+@pytest.mark.parametrize("loss", ["hinge", "logistic", Loss("exponential", *[lambda m, h: 3.0 * np.exp(-m)] * 3)])
+def test_the_finite_samples_term_is_that_of_real_examples(loss):
     """|q⊥|/q∥ of q = ⟨φyx⟩ over N drawn examples when F = s x∥; 200 draws, within 4 standard errors and 1/N."""
     d, N = 20, 400
-    model, rng = MeanField(d=d, flip=0.1), np.random.default_rng(0)
+    model, rng = MeanField(d=d, flip=0.1, loss=loss), np.random.default_rng(0)
     solution = model.solve([0.0, 30.0])
     for slope, expected in zip(solution.slope, finite_samples_term(model, N, solution), strict=True):
         across, along = [], []
         for _ in range(200):
             x = rng.normal(size=(N, d))
             y = np.sign(x[:, 0]) * np.where(rng.random(N) < 0.1, -1.0, 1.0)
-            q = ((y * slope * x[:, 0] < 1.0) * y) @ x / N
+            q = (model.margin_loss.force(y * slope * x[:, 0], 1.0) * y) @ x / N
             across.append(np.sum(q[1:] ** 2))
             along.append(q[0])
         ratio = math.sqrt(np.mean(across)) / np.mean(along)

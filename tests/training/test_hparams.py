@@ -9,8 +9,8 @@ from tensorboard.plugins.base_plugin import TBContext
 from tensorboard.plugins.hparams.backend_context import Context
 from torch.utils.tensorboard import SummaryWriter
 
-from mfnet.series import SERIES
-from mfnet.training import tags
+from mfnet.record.series import SERIES
+from mfnet.training.sinks import tags
 
 FLOWS = {
     "euler": {"_target_": "mfnet.flow.Euler", "dt": 0.5},
@@ -28,7 +28,7 @@ def test_what_differs_comes_first_with_the_final_metrics(tmp_path):
         with SummaryWriter(str(tmp_path / str(i) / "network")) as writer:
             writer.add_scalar("curves/test_error", 0.5, 0)
         with SummaryWriter(str(tmp_path / str(i) / tags.FINAL)) as writer:
-            tags.write_end(writer, config(alpha, flow), dict.fromkeys(SERIES, 0.1 * i) | {"sliding": 1.0})
+            tags.write_end(writer, config(alpha, flow), {**dict.fromkeys(SERIES, 0.1 * i), "mine": 1.0})
     runs = EventMultiplexer().AddRunsFromDirectory(str(tmp_path)).Reload()
     context = Context(TBContext(data_provider=MultiplexerDataProvider(runs, str(tmp_path))))
     request = RequestContext()
@@ -46,4 +46,4 @@ def test_what_differs_comes_first_with_the_final_metrics(tmp_path):
         "flow.dt",
         "flow.batch_size",
     }
-    assert {info.name.tag for info in experiment.metric_infos} == {f"final/{name}" for name in SERIES}
+    assert {info.name.tag for info in experiment.metric_infos} == {f"final/{name}" for name in [*SERIES, "mine"]}

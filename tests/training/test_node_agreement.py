@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mfnet.observables import share_outside
+from mfnet.network.observables import share_outside
 from mfnet.training.callbacks.node_agreement import leading_directions
 
 

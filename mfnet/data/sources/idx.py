@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from mfnet.data.sources.records import Records, make_records
-from mfnet.validation import InvalidSettingError, SettingError
+from mfnet.setup.errors import InvalidSettingError, SettingError
 
 #: Types of IDX values, by the third byte of a file.
 _TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sklearn.datasets import fetch_openml, get_data_home
 
 from mfnet.data.sources.records import Records, make_records
-from mfnet.validation import SettingError
+from mfnet.setup.errors import SettingError
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sklearn import datasets
 
 from mfnet.data.sources.records import Records, make_records
-from mfnet.validation import InvalidSettingError
+from mfnet.setup.errors import InvalidSettingError
 
 NAMES = ("digits", "breast_cancer")
 

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from mfnet.data.mapped import PART
-from mfnet.validation import SettingError
+from mfnet.setup.errors import SettingError
 
 
 @dataclass(frozen=True, eq=False)

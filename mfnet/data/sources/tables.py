@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from mfnet.data.sources.records import Records, make_records
-from mfnet.validation import InvalidSettingError, SettingError
+from mfnet.setup.errors import InvalidSettingError, SettingError
 
 #: What zipfile and numpy raise at damaged files.
 _UNREADABLE = (

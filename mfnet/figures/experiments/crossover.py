@@ -21,7 +21,7 @@ from matplotlib.axes import Axes
 from mfnet.collection import Collection, Points, finals, spread
 from mfnet.figures import style
 from mfnet.figures.experiments import panels
-from mfnet.series import DISPLACEMENT, TEST_ERROR
+from mfnet.record.series import DISPLACEMENT, TEST_ERROR
 
 
 class Observable(NamedTuple):

@@ -11,4 +11,6 @@ from mfnet.figures.experiments import saved
 
 def draw(collection: Collection, path: Path) -> Path:
     """Nodes, clock, and projections against the time of satisfaction, of the first run."""
-    return figure1.draw(next(saved.directories(collection)), path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure1.draw(next(saved.directories(collection)).read()).savefig(path)
+    return path

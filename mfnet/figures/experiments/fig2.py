@@ -14,7 +14,7 @@ from matplotlib.patches import Ellipse
 from mfnet.collection import Collection
 from mfnet.figures import style
 from mfnet.figures.experiments import saved
-from mfnet.series import TEST_ERROR
+from mfnet.record.series import TEST_ERROR
 from mfnet.theory import MeanField
 
 #: γ up to which initial steps are shown: nodes then are a few times as far out as at the start.

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from mfnet.collection import Collection, curves, until_first_end
 from mfnet.figures import style
 from mfnet.figures.experiments import panels, saved
-from mfnet.series import GAMMA, TEST_ERROR, TRAIN_ERROR, UNSATISFIED, Series
+from mfnet.record.series import GAMMA, TEST_ERROR, TRAIN_ERROR, UNSATISFIED, Series
 from mfnet.theory import MeanField
 
 FLIP = "data.flip"

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from mfnet.collection import Collection, curves, onsets, until_first_end
 from mfnet.figures import style
 from mfnet.figures.experiments import panels, saved
-from mfnet.series import TEST_ERROR, TRAIN_ERROR
+from mfnet.record.series import TEST_ERROR, TRAIN_ERROR
 from mfnet.theory import MeanField, onset_time_exponent, starting_error
 
 BY = ["N", "M"]

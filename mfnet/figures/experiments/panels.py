@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 
 from mfnet.collection import onsets
 from mfnet.figures import style
-from mfnet.series import TEST_ERROR, Series
+from mfnet.record.series import TEST_ERROR, Series
 
 #: The theory of finite samples that is laid over each run.
 CLOSURE = "kernel_closure"

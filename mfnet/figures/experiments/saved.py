@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from mfnet.collection import Collection
-from mfnet.run_directory import RunDirectory
+from mfnet.record.directory import RunDirectory
 from mfnet.theory import MeanField
 
 

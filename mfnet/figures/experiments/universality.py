@@ -17,7 +17,7 @@ from scipy.special import erf
 from mfnet.collection import Collection
 from mfnet.figures import style
 from mfnet.figures.experiments import saved
-from mfnet.series import GAMMA, UNSATISFIED
+from mfnet.record.series import GAMMA, UNSATISFIED
 from mfnet.theory import MeanField
 from mfnet.theory.activations import ACTIVATIONS
 from mfnet.theory.losses import LOSSES
@@ -61,7 +61,7 @@ class Clocked(NamedTuple):
     @property
     def look(self) -> dict[str, Any]:
         """Marks of this activation and loss."""
-        name, loss = self.model.activation, self.model.loss
+        name, loss = self.model.nonlinearity.name, self.model.margin_loss.name
         return {"color": COLOURS[name], "ms": SIZES[name], "marker": MARKERS[loss], "ls": "none", "mfc": "none"}
 
 
@@ -131,7 +131,7 @@ def _plane(axes: Axes, runs: list[Clocked]) -> None:
         axes.plot(
             run.a[:, :NODES].ravel(),
             run.w_par[:, :NODES].ravel(),
-            **(run.look | {"ms": 0.4 * SIZES[run.model.activation], "mew": 0.6}),
+            **(run.look | {"ms": 0.4 * SIZES[run.model.nonlinearity.name], "mew": 0.6}),
         )
     axes.set(xlim=(-REACH, REACH), ylim=(-REACH, REACH), aspect="equal", xlabel="$a$", ylabel=r"$w^\parallel$")
     axes.set_title("nodes from their start (black), hyperbolas", fontsize=13)
@@ -168,7 +168,10 @@ def _comparison(axes: Axes, runs: list[Clocked]) -> None:
 
 def _legend(figure: Figure, runs: list[Clocked]) -> None:
     grey: dict[str, Any] = {"color": style.GUIDE, "ls": "none", "mfc": "none"}
-    names = dict.fromkeys(run.model.activation for run in runs), dict.fromkeys(run.model.loss for run in runs)
+    names = (
+        dict.fromkeys(run.model.nonlinearity.name for run in runs),
+        dict.fromkeys(run.model.margin_loss.name for run in runs),
+    )
     handles = [Line2D([], [], color=COLOURS[name], lw=4.0, label=name) for name in names[0]]
     handles += [Line2D([], [], marker=MARKERS[name], **grey, label=name) for name in names[1]]
     figure.legend(handles=handles, loc="outside lower center", ncols=5)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float
@@ -35,6 +35,9 @@ class Baselines(Observer):
         seed: Keys the choice of examples.
     """
 
+    of_one_network: ClassVar[bool] = True
+    of_all_nodes: ClassVar[bool] = False
+
     def __init__(self, n_chosen: int = 2000, n_kernel: int = 5000, seed: int = 0):
         self.n_chosen, self.n_kernel, self.seed = n_chosen, n_kernel, seed
         self._errors: dict[str, float] = {}
@@ -62,5 +65,5 @@ class Baselines(Observer):
         folds = StratifiedKFold(3, shuffle=True, random_state=self.seed)
         return model.set_params(**GridSearchCV(model, STRENGTHS, cv=folds, refit=False).fit(x, y).best_params_)
 
-    def summary(self, history: Mapping[str, Float[np.ndarray, " K"]]) -> Mapping[str, Any]:
+    def summary(self, history: Mapping[str, Float[np.ndarray, " K"]], theories: list[str]) -> Mapping[str, Any]:
         return {"baselines": {**self._errors, "rbf_svm_examples": self._n_kernel}} if self._errors else {}

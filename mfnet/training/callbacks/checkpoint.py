@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.callbacks import Checkpoint, Timer
 
-from mfnet.checkpoint import contents
+from mfnet.training.checkpoint import contents
 from mfnet.training.module import MeanFieldModule
 
 
@@ -19,15 +19,17 @@ class LastCheckpoint(Checkpoint):
     """Saves after each observation, replacing the file as a whole; Lightning calls it after the other callbacks.
 
     Args:
-        path: The checkpoint.
+        path: The checkpoint; None where there is none, and others are told what `read_checkpoint` needs.
         config: What is run, in plain containers.
-        overrides: How it was asked for.
+        loggers: What each logger calls the run, so that it can go on with it.
     """
 
-    def __init__(self, path: Path, config: Mapping[str, Any], overrides: Sequence[str]):
-        self.path, self.config, self.overrides = path, config, overrides
+    def __init__(self, path: Path | None, config: Mapping[str, Any], loggers: Mapping[str, str] | None = None):
+        self.path, self.config, self.loggers = path, config, dict(loggers or {})
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: object) -> None:
+        if self.path is None:
+            return
         temporary = self.path.with_suffix(".part")
         trainer.save_checkpoint(temporary)  # by every process: what is divided is gathered; the first one writes
         if trainer.is_global_zero:
@@ -37,7 +39,7 @@ class LastCheckpoint(Checkpoint):
         assert isinstance(pl_module, MeanFieldModule)
         k = trainer.global_step
         times = np.append(trainer.datamodule.schedule[:k], pl_module.flow.t)  # type: ignore[attr-defined]  # set by fit
-        reason = str(pl_module.stop_reason) if pl_module.stop_reason else None
-        checkpoint.update(contents(k, times, reason, self.config, self.overrides))
+        checkpoint.update(contents(k, times, pl_module.stop_reason, self.config, self.loggers))
+        checkpoint["callbacks"].pop(Timer.__qualname__, None)  # a new start has its own +trainer.max_time
         # a longer schedule may follow: only Lightning's own end of an epoch forbids it
         checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"] = False

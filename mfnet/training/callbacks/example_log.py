@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningModule, Trainer
 
-from mfnet.training.callbacks.observer import Observer
-from mfnet.training.module import MeanFieldModule
+from mfnet.record.directory import curve_columns
+from mfnet.theory.prediction import Prediction
+from mfnet.training.callbacks.observer import Observer, Value
 from mfnet.training.observation import Observation
 
 
 class ExampleLog(Observer):
     """The time t_sat at which each of the first ``n`` training examples first reaches its margin h.
 
-    Between two observations the margin is taken to be linear in t.
+    Between two observations the margin is taken to be linear in t. Of replicas it follows the first.
 
     Args:
         n: Number of examples to follow; all of them if there are fewer.
     """
+
+    of_all_nodes: ClassVar[bool] = False
 
     t_sat: np.ndarray
     _t: float
@@ -28,26 +32,40 @@ class ExampleLog(Observer):
 
     def __init__(self, n: int = 2000):
         self.n = n
+        self._times: list[float] = []
 
-    def on_observation(self, trainer: Trainer, module: MeanFieldModule, observation: Observation) -> None:
-        margins = observation.train_margins[: self.n].double().cpu().numpy()
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self._times = []
+
+    def observe(self, observation: Observation) -> Mapping[str, Value]:
+        margins = observation.train_margins[0, : self.n].double().cpu().numpy()
+        h, t = observation.h, float(observation.times[0])
         if observation.k == 0:
-            self.t_sat = np.where(margins >= module.loss.h, 0.0, np.inf)
+            self.t_sat = np.where(margins >= h, 0.0, np.inf)
         else:
-            before, after, h = self._margins, margins, module.loss.h
+            before, after = self._margins, margins
             new = np.isinf(self.t_sat) & (after >= h)
             share = (h - before[new]) / (after[new] - before[new])
-            self.t_sat[new] = self._t + share * (observation.t_margins - self._t)
-        self._t, self._margins = observation.t_margins, margins
+            self.t_sat[new] = self._t + share * (t - self._t)
+        self._t, self._margins = t, margins
+        self._times.append(observation.t)
+        return {}
 
-    def projections(self, module: MeanFieldModule) -> np.ndarray:
-        """Signed projections y ŵ*·x of the followed examples, negative where the label is flipped."""
-        x, y = (values[: self.n] for values in module.task.train)
-        return (y * (x @ module.task.direction)).numpy()
+    def arrays(self, observation: Observation, predictions: list[Prediction]) -> Mapping[str, Mapping[str, np.ndarray]]:
+        """``x_par``, signed projections y ŵ*·x, negative where the label is flipped, ``t_sat``, and theory's curve."""
+        task = observation.tasks[0]
+        x, y = (values[: self.n] for values in task.train)
+        arrays = {"x_par": (y * (x @ task.direction)).numpy(), "t_sat": self.t_sat, "t": np.array(self._times)}
+        for prediction in predictions:
+            curve = prediction.satisfaction(observation.k, observation.t)
+            if curve is not None:
+                arrays |= curve_columns("x", curve, prediction.name)
+        return {"examples": arrays}
 
     def state_dict(self) -> dict[str, Any]:
-        return {"t": self._t, "margins": torch.from_numpy(self._margins), "t_sat": torch.from_numpy(self.t_sat)}
+        saved = {"margins": torch.from_numpy(self._margins), "t_sat": torch.from_numpy(self.t_sat)}
+        return {"t": self._t, "times": self._times, **saved}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._t = state_dict["t"]
+        self._t, self._times = state_dict["t"], list(state_dict["times"])
         self._margins, self.t_sat = state_dict["margins"].numpy().copy(), state_dict["t_sat"].numpy().copy()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -11,14 +11,11 @@ from jaxtyping import Float
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
-from mfnet.observables import node_projections, r_squared, share_outside
-from mfnet.series import UNSATISFIED
-from mfnet.theory import Curve
+from mfnet.network.observables import node_projections, r_squared, share_outside
+from mfnet.record.series import UNSATISFIED
 from mfnet.theory.overlay import Nodes
-from mfnet.training import tags
-from mfnet.training.callbacks.observer import Observer
-from mfnet.training.callbacks.theory_overlay import TheoryOverlay, overlays
-from mfnet.training.module import MeanFieldModule
+from mfnet.theory.prediction import Prediction
+from mfnet.training.callbacks.observer import Observer, Value
 from mfnet.training.observation import Observation
 
 #: Series that this callback adds to each observation: shares of Σ|w − w₀|² that are not along ŵ*, and not in its span
@@ -50,51 +47,63 @@ class NodeAgreement(Observer):
         unsatisfied: Largest deviation of the unsatisfied fraction at which it is.
     """
 
+    of_one_network: ClassVar[bool] = True
+
     def __init__(
         self, n: int = 1000, principal: int = 10, r2: float = 0.97, moved: float = 0.9, unsatisfied: float = 0.03
     ):
         self.n, self.principal, self.unsatisfied = n, principal, unsatisfied
         self.least = {R2_A: r2, R2_W_PAR: r2, R2_MOVED: moved}
-        self._row: dict[str, float] = {}
         self._basis: Tensor | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Checks that this process, the only one that has callbacks, has all nodes."""
-        assert isinstance(pl_module, MeanFieldModule)
-        if pl_module.n_replicas > 1:
-            raise ValueError("NodeAgreement looks at one network: leave it out, or the replicas")
-        if pl_module.network.processes.divide == "nodes":
-            raise ValueError("NodeAgreement needs all nodes on one process: divide the run by rows, or leave it out")
+        self._basis = None
 
-    def on_observation(self, trainer: Trainer, module: MeanFieldModule, observation: Observation) -> None:
-        network = module.network
+    def observe(self, observation: Observation) -> Mapping[str, Value]:
+        network, task = observation.networks, observation.tasks[0]
         if self._basis is None:
-            self._basis = leading_directions(module.task.train.x, module.task.direction, self.principal).to(network.w)
-        moved = network.w.detach() - network.w0
-        observation.series[OUTSIDE] = share_outside(moved, self._basis[:1])
-        observation.series[OUTSIDE_PRINCIPAL] = share_outside(moved, self._basis)
-        self._row = {}
-        for overlay in overlays(trainer):
-            predicted = self._prediction(overlay, module, observation)
-            if predicted is not None:
-                measures = self._measures(module, observation, predicted)
-                self._row |= {f"{measure}_{overlay.name}": value for measure, value in measures.items()}
-                if trainer.logger is not None:
-                    for measure, value in measures.items():
-                        tags.write_curve(overlay.writer(trainer), measure, Curve(np.array([value])), observation.k)
+            self._basis = leading_directions(task.train.x, task.direction, self.principal).to(network.w)
+        moved = observation.w[0] - network.initial_nodes.w[0]
+        return {
+            OUTSIDE: share_outside(moved, self._basis[:1]),
+            OUTSIDE_PRINCIPAL: share_outside(moved, self._basis),
+        }
 
-    def columns(self) -> Mapping[str, float]:
-        return self._row
+    def compare(self, observation: Observation, prediction: Prediction) -> Mapping[str, float]:
+        a0, w0 = (values[0] for values in observation.networks.initial_nodes)
+        direction = observation.tasks[0].direction.to(w0)
+        initial = (a0, *node_projections(w0, direction))
+        start = Nodes(*(values[None, : self.n].double().cpu().numpy() for values in initial))
+        predicted = prediction.nodes(observation.k, observation.t, start)
+        if predicted is None:
+            return {}
+        a, w_par = (values[0, : self.n].double().cpu().numpy() for values in (observation.a, observation.w_par))
+        moved = np.stack([a - start.a[0], w_par - start.w_par[0]])
+        predicted_moved = np.stack([predicted.a[-1] - start.a[0], predicted.w_par[-1] - start.w_par[0]])
+        return {
+            R2_A: r_squared(a, predicted.a[-1]),
+            R2_W_PAR: r_squared(w_par, predicted.w_par[-1]),
+            R2_MOVED: r_squared(moved, predicted_moved) if observation.t > 0.0 else 1.0,
+        }
 
-    def summary(self, history: Mapping[str, Float[np.ndarray, " K"]]) -> Mapping[str, Any]:
-        theories = [name.removeprefix(f"{R2_A}_") for name in history if name.startswith(f"{R2_A}_")]
-        return {"nodes": {name: self._departure(history, name) for name in theories}}
+    def summary(self, history: Mapping[str, Float[np.ndarray, " K"]], theories: list[str]) -> Mapping[str, Any]:
+        compared = [name for name in theories if f"{R2_A}_{name}" in history]
+        since = {name: np.isfinite(history[f"{R2_A}_{name}"]) for name in compared}  # of a run that it came to later
+        return {
+            "nodes": {
+                name: self._departure({column: values[seen] for column, values in history.items()}, name)
+                for name, seen in since.items()
+                if seen.any()
+            }
+        }
 
     def _departure(self, history: Mapping[str, Float[np.ndarray, " K"]], theory: str) -> dict[str, Any]:
         """Until when nodes and the unsatisfied fraction followed ``theory``, and what was seen where nodes did not."""
-        network, predicted = (history[f"{UNSATISFIED.name}_{side}"] for side in ("network", theory))
+        network, predicted = (history.get(f"{UNSATISFIED.name}_{side}") for side in ("network", theory))
+        assert network is not None
         within = {measure: history[f"{measure}_{theory}"] >= least for measure, least in self.least.items()}
-        within[UNSATISFIED.name] = np.abs(network - predicted) <= self.unsatisfied
+        if predicted is not None:  # a theory may speak of nodes alone
+            within[UNSATISFIED.name] = np.abs(network - predicted) <= self.unsatisfied
         last = {name: len(holds) - 1 if holds.all() else int(np.argmin(holds)) - 1 for name, holds in within.items()}
         leaves = min(last[measure] for measure in self.least)
         departed, then = leaves + 1 < len(network), min(leaves + 1, len(network) - 1)
@@ -108,27 +117,6 @@ class NodeAgreement(Observer):
                 f"{name}_then": float(history[f"{name}_network"][then])
                 for name in (UNSATISFIED.name, OUTSIDE, OUTSIDE_PRINCIPAL)
             },
-        }
-
-    def _prediction(self, overlay: TheoryOverlay, module: MeanFieldModule, observation: Observation) -> Nodes | None:
-        """Predicted nodes at the present observation; of shape (1, n)."""
-        network = module.network
-        initial = (network.a0, *node_projections(network.w0, module.directions[0]))
-        start = Nodes(*(values[None, : self.n].double().cpu().numpy() for values in initial))
-        predicted = overlay.nodes(observation.k, observation.t, start)
-        return predicted and Nodes(*(values[-1:] for values in predicted))
-
-    def _measures(self, module: MeanFieldModule, observation: Observation, predicted: Nodes) -> dict[str, float]:
-        a, w_par = (values[: self.n].double().cpu().numpy() for values in (observation.a, observation.w_par))
-        a0, w_par0 = (
-            values[: self.n].double().cpu().numpy() for values in (module.series.a0[0], module.series.w_par0[0])
-        )
-        moved = np.stack([a - a0, w_par - w_par0])
-        predicted_moved = np.stack([predicted.a[0] - a0, predicted.w_par[0] - w_par0])
-        return {
-            R2_A: r_squared(a, predicted.a[0]),
-            R2_W_PAR: r_squared(w_par, predicted.w_par[0]),
-            R2_MOVED: r_squared(moved, predicted_moved) if observation.t > 0.0 else 1.0,
         }
 
 

@@ -2,49 +2,78 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback
 
-from mfnet.training.module import MeanFieldModule
+from mfnet.theory.prediction import Prediction
 from mfnet.training.observation import Observation
+
+#: What is returned of a series: a number for each replica (R,), or one number if there is one network.
+Value = Any
 
 
 class Observer(Callback):
-    """Sees each observation once: the initial network, then the end of every interval."""
+    """Sees each observation once, and returns what it adds to the record of the run.
 
-    _last_k = -1
+    To add an observable of your own, write `observe`; a function of an observation that returns a number a replica
+    does as well. What one returns keeps its names from one observation to the next. An observer that raises an
+    exception, or returns what cannot be recorded, is left out from then on: a line on stderr says so, and the run goes
+    on.
 
-    def on_observation(self, trainer: Trainer, module: MeanFieldModule, observation: Observation) -> None:
-        """Called with each new observation."""
+    >>> def largest_weight(observation):
+    ...     return observation.a.abs().amax(dim=1)  # (R,)
+    >>> import mfnet
+    >>> run = mfnet.train(M=20, N=100, d=5, schedule={"t_max": 1.0, "per_decade": 1}, callbacks=[largest_weight])
+    >>> [column for column in run.history if column.startswith("largest")]
+    ['largest_weight_network']
+    """
 
-    def columns(self) -> Mapping[str, float]:
-        """Columns that this callback adds to the present row of the history, by their full names."""
+    #: Whether it looks at one network, and cannot go with replicas.
+    of_one_network: ClassVar[bool] = False
+
+    #: Whether it needs all nodes on one process, and cannot go with a network that is divided by nodes.
+    of_all_nodes: ClassVar[bool] = True
+
+    #: Its name under ``callbacks`` in the settings, if it has one.
+    called: str = ""
+
+    @property
+    def state_key(self) -> str:
+        """What its state in a checkpoint is found by: several of one class each have their own."""
+        return f"{type(self).__qualname__} {self.called}".rstrip()
+
+    def observe(self, observation: Observation) -> Mapping[str, Value]:
+        """Series that it adds: for each name a number a replica, as a tensor or array (R,)."""
         return {}
 
-    def summary(self, history: Mapping[str, Float[np.ndarray, " K"]]) -> Mapping[str, Any]:
-        """What this callback adds to ``summary.json``, given the columns of the history."""
+    def compare(self, observation: Observation, prediction: Prediction) -> Mapping[str, float]:
+        """Measures of the agreement with one theory, by name; their columns end in the theory's name."""
         return {}
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.global_step == 0:
-            self._look(trainer, pl_module)
-        else:  # the run goes on from a checkpoint, whose observation was seen
-            self._last_k = trainer.global_step
+    def arrays(self, observation: Observation, predictions: list[Prediction]) -> Mapping[str, Mapping[str, np.ndarray]]:
+        """Arrays that it keeps in files of their own, by the name of the file without ``.npz``."""
+        return {}
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: object) -> None:
-        self._look(trainer, pl_module)
-
-    def _look(self, trainer: Trainer, module: LightningModule) -> None:
-        assert isinstance(module, MeanFieldModule)
-        if module.observation.k > self._last_k:  # not again the last one, when the flow has diverged since
-            self._last_k = module.observation.k
-            self.on_observation(trainer, module, module.observation)
+    def summary(self, history: Mapping[str, Float[np.ndarray, " K"]], theories: list[str]) -> Mapping[str, Any]:
+        """What it adds to ``summary.json``, given the columns of the history and the names of the theories."""
+        return {}
 
 
-def observers(trainer: Trainer) -> list[Observer]:
-    """The callbacks of a run that look at its observations, in their order."""
-    return [callback for callback in trainer.callbacks if isinstance(callback, Observer)]  # type: ignore[attr-defined]  # Lightning declares no type
+class Observable(Observer):
+    """A function of an observation as an observer: the series has the function's name.
+
+    Args:
+        function: Takes an `Observation` and returns a number for each replica, as a tensor or array (R,).
+        name: Name of the series.
+    """
+
+    def __init__(self, function: Callable[[Observation], Value], name: str | None = None):
+        self.function, self.name = function, name or function.__name__
+        self.called = self.name
+
+    def observe(self, observation: Observation) -> Mapping[str, Value]:
+        return {self.name: self.function(observation)}

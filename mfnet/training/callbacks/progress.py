@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 
-from mfnet.series import GAMMA, UNSATISFIED
-from mfnet.training.callbacks.theory_overlay import overlays
+from mfnet.record.series import GAMMA, UNSATISFIED
+from mfnet.theory.prediction import Prediction
 from mfnet.training.module import MeanFieldModule
 
 
@@ -21,10 +22,14 @@ class RunProgress(TQDMProgressBar):
 
     Observations are evenly spaced in log t and their costs differ by orders of magnitude, so the time left is that of
     the steps still to come, at the recent seconds a step; a run whose examples are all satisfied ends earlier.
+
+    Args:
+        predictions: The theories whose γ is shown.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, predictions: Sequence[Prediction]) -> None:
         super().__init__()
+        self.predictions = predictions
         self._recent: deque[tuple[float, int]] = deque(maxlen=6)  # (clock, steps) at the last observations
 
     def init_train_tqdm(self) -> Tqdm:
@@ -36,9 +41,9 @@ class RunProgress(TQDMProgressBar):
         assert isinstance(pl_module, MeanFieldModule)
         observation, flow = pl_module.observation, pl_module.flow
         gamma = f"{observation.series[GAMMA.name]:.4g}"
-        for overlay in overlays(trainer):
-            if GAMMA.name in (series := overlay.series(observation.k, observation.t)):
-                gamma += f" ({overlay.name} {series[GAMMA.name].value[-1]:.4g})"
+        for prediction in self.predictions:
+            if GAMMA.name in (series := prediction.series(observation.k, observation.t)):
+                gamma += f" ({prediction.name} {series[GAMMA.name].value[-1]:.4g})"
         shown = {"t": f"{observation.t:.4g}", "unsatisfied": f"{observation.series[UNSATISFIED.name]:.3f}", "γ": gamma}
         self._recent.append((time.monotonic(), flow.n_steps))
         until = float(trainer.datamodule.schedule[-1])  # type: ignore[attr-defined]  # set by fit

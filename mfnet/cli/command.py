@@ -1,0 +1,113 @@
+"""The command ``mfnet``: the only place that knows Hydra.
+
+Everything is composed and checked before Hydra starts a job, so that a mistake costs one line and
+no directory. What is slow to import (torch, Lightning) is imported inside the functions that need it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+
+import mfnet
+from mfnet.cli.arguments import Arguments, show
+from mfnet.cli.prediction import predict
+from mfnet.cli.run import INTERRUPTED
+from mfnet.cli.train import train
+from mfnet.compute.rank import rank
+from mfnet.setup.errors import SettingError
+
+HELP = f"""\
+mfnet {mfnet.__version__}: wide single-hidden-layer networks, trained beside their mean-field theory
+
+usage: mfnet COMMAND [SETTING=VALUE ...]
+
+commands:
+  train      train a network, lay the theory over it, leave figures, tables and TensorBoard files
+  predict    the theory alone, without training (under two seconds)
+  reproduce  the paper's figures and more: the runs that a figure needs, and the figure (--list)
+  collect    every run below a directory in one table, averaged over seeds, with figures
+  validate   hold the theory's claims against simulations and write their page (--quick: a minute)
+
+examples:
+  mfnet train                                        M=400 nodes, N=10000 examples, d=100, alpha=1
+  mfnet train alpha=1e-3 N=4000 seed=1               the rich regime
+  mfnet train data=sphere loss=logistic flow=euler   other choices of a group
+  mfnet train -m alpha=1e-3,1,1e3 M=100,400          a sweep: six runs; typed again, it goes on where it was left
+  mfnet train experiment=lazy                        a prepared experiment
+  mfnet train ckpt=RUN/checkpoints/last.ckpt         go on with a run that was cut off
+  mfnet train overlay=[kernel_closure,laziness]      more theories over the same run
+  mfnet train logger=[tensorboard,csv]               more loggers: csv, wandb, mlflow
+  mfnet predict schedule=listed 'schedule.times=[1,10,100]'
+  mfnet collect multirun                             all sweeps in one table
+  mfnet validate --list; mfnet validate clock noise  the claims; two of them
+
+mfnet COMMAND --help lists all settings, mfnet train SETTING=VALUE --cfg job those of a run.
+From Python: run = mfnet.train(alpha=1.0, M=400); run.history, run.network, run.figure("fig1")."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command and returns its exit status: 0, 1 if a run failed, 2 for a mistake in the settings."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    command = arguments[0] if arguments else "--help"
+    if command in ("-h", "--help", "help"):
+        print(HELP)
+        return 0
+    if command == "--version":
+        print(mfnet.__version__)
+        return 0
+    if command in OTHER_COMMANDS:
+        return OTHER_COMMANDS[command](arguments[1:])
+    if command not in COMMANDS:
+        known = ", ".join([*COMMANDS, *OTHER_COMMANDS])
+        return _fail(f"{command!r} is not a command; there are {known} (mfnet --help)")
+    try:
+        asked = Arguments.read(arguments[1:])
+        with asked.source.opened():
+            if asked.shown is not None:
+                show(asked)
+                return 0
+            return COMMANDS[command](asked, ["mfnet", *arguments])
+    except SettingError as error:
+        return _fail(str(error))
+    except KeyboardInterrupt:  # before a run has begun, which says itself how to go on
+        print("mfnet: interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _fail(message: str) -> int:
+    if rank() == 0:
+        print(f"mfnet: error: {message}", file=sys.stderr)
+    return 2
+
+
+def _reproduce(arguments: Sequence[str]) -> int:
+    """The runs that a figure needs, and the figure."""
+    from mfnet.cli.reproduce import reproduce
+
+    return reproduce(arguments)
+
+
+def _validate(arguments: Sequence[str]) -> int:
+    """The page of claims; it has arguments of its own, and no config."""
+    from mfnet.cli.validate import main as validate_claims
+
+    return validate_claims(arguments)
+
+
+def _collect(arguments: Sequence[str]) -> int:
+    """Tables and figures of many runs."""
+    from mfnet.cli.collect import main as collect
+
+    return collect(arguments)
+
+
+#: Commands whose arguments are settings.
+COMMANDS: dict[str, Callable[[Arguments, Sequence[str]], int]] = {"train": train, "predict": predict}
+
+#: Commands with arguments of their own.
+OTHER_COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
+    "reproduce": _reproduce,
+    "collect": _collect,
+    "validate": _validate,
+}

@@ -1,0 +1,50 @@
+"""``mfnet train``: one run, or many."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from mfnet.cli import going_on, sweep
+from mfnet.cli.arguments import Arguments
+from mfnet.cli.jobs import check_directories, single
+from mfnet.cli.run import follow, how_to_go_on, in_its_directory
+from mfnet.compute.rank import rank
+from mfnet.record.directory import RunDirectory, RunInUseError
+
+
+def train(arguments: Arguments, typed: Sequence[str]) -> int:
+    """Runs the command, inside the source of its arguments, and returns its exit status.
+
+    Raises:
+        SettingError: If a setting is wrong; then nothing was written.
+    """
+    if arguments.multirun:
+        return sweep.sweep(arguments, typed)
+    from mfnet.training import Training
+
+    checkpoint = going_on.checkpoint_of(arguments)
+    job = single(arguments) if checkpoint is None else going_on.job_of(arguments, checkpoint)
+    directory = RunDirectory(job.directory)
+    if checkpoint is None and rank() == 0:
+        check_directories([job])
+    training = Training(job.setup, directory, checkpoint)
+    if checkpoint is not None:
+        checkpoint.check_continues(job.setup.config, training.pieces.theories.times)
+    if rank() > 0:
+        training.run()
+        return 0
+    if training.processes.size > 1:
+        import __main__
+
+        sys.argv = [str(__main__.__file__), *typed[1:]]  # Lightning starts the other processes by this command line
+
+    def start() -> int:
+        try:
+            with directory.lock():
+                return follow(training, shown_how=lambda: how_to_go_on(directory))
+        except RunInUseError as error:
+            print(f"mfnet: error: {error}", file=sys.stderr, flush=True)
+            return 2
+
+    return in_its_directory(job, start)

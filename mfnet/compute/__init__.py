@@ -1,0 +1,1 @@
+"""How arithmetic is done and shared out: matrix products, threads, processes, random numbers."""

@@ -1,0 +1,1 @@
+"""What is asked for: settings, their rules, and the pieces that they name."""

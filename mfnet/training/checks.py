@@ -1,0 +1,237 @@
+"""Asks the classes that a setup names what they can do, before any work starts."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch import Callback
+from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.loggers import Logger
+
+from mfnet.compute.rank import rank
+from mfnet.data import ObservedData
+from mfnet.flow import Flow
+from mfnet.record.series import SERIES
+from mfnet.setup.checks import check_memory, check_targets, unknown
+from mfnet.setup.errors import InvalidSettingError
+from mfnet.setup.pieces import Builder, name_of
+from mfnet.setup.settings import BY_KEY
+from mfnet.setup.setup import Setup
+from mfnet.theory.prediction import Prediction
+from mfnet.training.build import Pieces, activation, loss
+from mfnet.training.callbacks.observer import Observer
+from mfnet.training.sinks import TensorBoard
+from mfnet.training.sinks.tags import FINAL, NETWORK
+
+#: Packages that loggers of Lightning's need, each an extra of mfnet's.
+NEEDS = {"WandbLogger": "wandb", "MLFlowLogger": "mlflow"}
+
+_ONE_RUN = "speaks of one run; use replicas=1, or leave it out"
+_ONLINE_ALONE = "data that are new at each step go with one network; use replicas=1 and a sweep over seed"
+_ONLINE = "speaks of a fixed training set, and these data are new at each step; leave it out"
+_NODES_TOGETHER = "needs all nodes in one process; use trainer.divide=rows, or leave it out"
+
+
+def n_processes(setup: Setup) -> int:
+    """Processes of a run, on all machines."""
+    devices, nodes = setup.trainer["devices"], setup.trainer["nodes"]
+    assert isinstance(devices, int)
+    assert isinstance(nodes, int)
+    return devices * nodes
+
+
+def check_pieces(pieces: Pieces) -> None:
+    """Checks every class that a setup names: its kind, its arguments, and whether it goes with the others.
+
+    Raises:
+        SettingError: For the first that does not.
+    """
+    setup = pieces.setup
+    builder = Builder(setup.config, setup.objects)
+    data = _check_kind(builder, "data", ObservedData)
+    if not data.law_known and setup.mean_field.get("inputs") != "empirical":
+        allowed = f"{name_of(data)} has a law that the theory does not know; use mean_field.inputs=empirical"
+        raise InvalidSettingError("mean_field.inputs", setup.mean_field.get("inputs"), allowed)
+    flow = _check_kind(builder, "flow", Flow)
+    check_targets(builder, tuple(setup.config))
+    loss(setup)
+    _check_flow(setup, flow, online=data.online)
+    _check_callbacks(setup, builder)
+    _check_loggers(setup, builder)
+    _check_trainer(setup)
+    check_theories(pieces, online=data.online)
+    if rank() == 0:
+        check_memory(setup.config)
+
+
+def _check_kind(builder: Builder, key: str, kind: type) -> Any:
+    """The class behind a piece, which must be of a kind; or an object of that kind.
+
+    Raises:
+        InvalidSettingError: If it is not.
+    """
+    target = builder.target(key)
+    right = issubclass(target, kind) if inspect.isclass(target) else isinstance(target, kind)
+    if not right:
+        wanted = f"must be a class derived from {kind.__module__.partition('.')[0]}'s {kind.__qualname__}"
+        raise InvalidSettingError(f"{key}._target_", name_of(target), wanted)
+    return target
+
+
+def _check_flow(setup: Setup, flow: type[Flow[Any]], *, online: bool) -> None:
+    """Whether the flow can follow these networks, on these data."""
+    chosen = activation(setup)
+    if flow.only_homogeneous and not chosen.homogeneous:
+        raise InvalidSettingError(
+            "network.activation", setup.network["activation"], f"{flow.only_homogeneous}; use flow=averaged"
+        )
+    if flow.only_one_network and setup.replicas > 1:
+        raise InvalidSettingError("replicas", setup.replicas, f"{flow.only_one_network}; use flow=averaged")
+    if flow.only_one_process and n_processes(setup) > 1:
+        use = "use flow=rotation or flow=euler"
+        raise InvalidSettingError("trainer.devices", setup.trainer["devices"], f"{flow.only_one_process}; {use}")
+    if online and flow.only_fixed:
+        use = "use flow=rotation, flow=euler or flow=sgd"
+        raise InvalidSettingError("flow._target_", name_of(flow), f"{flow.only_fixed}; {use}")
+    if online and setup.replicas > 1:
+        raise InvalidSettingError("replicas", setup.replicas, _ONLINE_ALONE)
+
+
+def _check_callbacks(setup: Setup, builder: Builder) -> None:
+    """Whether what looks at the run can look at it."""
+    refused = _refused(setup)
+    for key in callback_keys(setup):
+        target = builder.target(key)
+        kind = target if inspect.isclass(target) else type(target)
+        if issubclass(kind, EarlyStopping):
+            use = "use stop.test_error_rise=1.2, stop.stationary=0.01, stop.satisfied or schedule.t_max"
+            raise InvalidSettingError(key, kind.__name__, f"looks once an epoch, and a run is one epoch; {use}")
+        if issubclass(kind, Observer):
+            if setup.replicas > 1 and kind.of_one_network:
+                raise InvalidSettingError(key, kind.__name__, _ONE_RUN)
+            if refused == _NODES_TOGETHER and kind.of_all_nodes:
+                raise InvalidSettingError(key, kind.__name__, refused)
+        elif not issubclass(kind, Callback) and (inspect.isclass(target) or not callable(target)):
+            wanted = "must be a callback of Lightning's, an Observer, or a function of an observation"
+            raise InvalidSettingError(key, name_of(target), wanted)
+
+
+def callback_keys(setup: Setup) -> Iterator[str]:
+    """Where the settings name what looks at the run."""
+    yield from (f"callbacks.{name}" for name in setup.callbacks)
+    more = setup.trainer.get("callbacks", [])
+    if not isinstance(more, list):
+        raise InvalidSettingError("trainer.callbacks", more, "must be a list; or name it, +callbacks.NAME._target_=…")
+    yield from (f"trainer.callbacks.{i}" for i in range(len(more)))
+
+
+def _refused(setup: Setup) -> str | None:
+    """Why what speaks of one network, or needs all its nodes, cannot go with this run."""
+    if setup.replicas > 1:
+        return _ONE_RUN
+    return _NODES_TOGETHER if n_processes(setup) > 1 and setup.trainer["divide"] == "nodes" else None
+
+
+def _check_loggers(setup: Setup, builder: Builder) -> None:
+    for name in setup.logger:
+        key = f"logger.{name}"
+        target = builder.target(key)
+        kind = target if inspect.isclass(target) else type(target)
+        if not issubclass(kind, Logger | TensorBoard):
+            raise InvalidSettingError(f"{key}._target_", name_of(target), "must be a logger of Lightning's")
+        package = NEEDS.get(kind.__name__)
+        if package is not None and importlib.util.find_spec(package) is None:
+            raise InvalidSettingError("logger", name, f"needs {package}: pip install 'mfnet[{package}]'")
+
+
+def _check_trainer(setup: Setup) -> None:
+    """Whether options that are not mfnet's are Lightning's."""
+    options = inspect.signature(lightning.Trainer).parameters
+    for name, value in setup.trainer.items():
+        if f"trainer.{name}" not in BY_KEY and name not in options:
+            raise unknown(f"trainer.{name}", value)
+
+
+def check_theories(pieces: Pieces, *, online: bool) -> None:
+    """Checks that every theory that is laid over the run can be made of its settings, and go with it.
+
+    Args:
+        pieces: Of the run.
+        online: Whether its data are new at each step.
+
+    Raises:
+        InvalidSettingError: For the first that cannot.
+    """
+    theories, refused = pieces.theories, _ONLINE if online else _refused(pieces.setup)
+    check_names(theories.names)
+    for name in theories.names:
+        key = name if name == "theory" else f"overlay.{name}"
+        theory = theories.named(name)
+        if refused and theory.needs_draw:
+            raise InvalidSettingError(f"{key}._target_", name_of(theory), refused)
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Checks that each name of a theory tells its columns, arrays and TensorBoard run from all others.
+
+    Args:
+        names: ``theory``, then those of overlays.
+
+    Raises:
+        InvalidSettingError: For the first that does not.
+    """
+    taken = {f"{NETWORK}{end}": "a column of the network's" for end in ("", "_std", "_se")}
+    taken |= {FINAL: "a run in TensorBoard", "par": "the array x_par", "theory": "the theory"}
+    for name in names:
+        taken |= {f"{name}_{edge}": f"the band of {name}" for edge in ("lo", "hi")}
+    for name in names[1:]:
+        if name in taken:
+            raise InvalidSettingError("overlay", name, f"{taken[name]} has this name; name the theory otherwise")
+        if not name.isidentifier():
+            raise InvalidSettingError("overlay", name, "the name of a theory has letters, digits and _ only")
+
+
+def check_columns(predictions: Sequence[Prediction]) -> None:
+    """Checks that no two theories have a column of the history in common, as ``x`` of ``a_b`` and ``x_a`` of ``b``.
+
+    Raises:
+        InvalidSettingError: If two have.
+    """
+    taken = {f"{name}_{NETWORK}": NETWORK for name in SERIES}
+    for prediction in predictions:
+        own = type(prediction.theory).__module__.partition(".")[0] != "mfnet"
+        series = {*SERIES, *(prediction.curves if own else ())}  # mfnet's are not solved for that
+        for column in (f"{name}_{prediction.name}{edge}" for name in series for edge in ("", "_lo", "_hi")):
+            if (other := taken.setdefault(column, prediction.name)) != prediction.name:
+                key = prediction.name if prediction.name == "theory" else f"overlay.{prediction.name}"
+                raise InvalidSettingError(key, name_of(prediction.theory), f"{other} has a column {column} too")
+
+
+def check_devices(setup: Setup) -> None:
+    """Checks that the devices asked for are there, and that as many processes can be started.
+
+    Raises:
+        InvalidSettingError: If they are not.
+    """
+    accelerator, devices, nodes = (setup.trainer[key] for key in ("accelerator", "devices", "nodes"))
+    n_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if accelerator == "gpu" and n_gpus == 0:
+        raise InvalidSettingError("trainer.accelerator", "gpu", "no GPU is available to torch here; use auto or cpu")
+    if accelerator != "cpu" and 0 < n_gpus < devices:
+        raise InvalidSettingError(
+            "trainer.devices", devices, f"torch sees {n_gpus} GPU here; use no more, or trainer.accelerator=cpu"
+        )
+    by_torchrun = torch.distributed.is_torchelastic_launched()
+    if nodes > 1 and not by_torchrun:
+        raise InvalidSettingError("trainer.nodes", nodes, "start it with torchrun --nnodes on each machine (README)")
+    started, per_node = (int(os.environ.get(key, 1)) for key in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
+    if by_torchrun and (devices, nodes) != (per_node, started // per_node):
+        raise InvalidSettingError(
+            "trainer.devices", devices, f"torchrun has started {per_node} on each of {started // per_node} nodes"
+        )

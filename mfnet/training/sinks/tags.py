@@ -1,0 +1,70 @@
+"""Names of what is written to TensorBoard; network and theory share them, so that their curves share charts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
+
+from mfnet.record.series import SERIES
+from mfnet.theory import Curve
+
+#: Name of the run that holds the network's own curves, and of that which holds how it ended.
+NETWORK, FINAL = "network", "final"
+
+
+def value(series: str) -> str:
+    """Tag of a series."""
+    return f"curves/{series}"
+
+
+def band(series: str) -> tuple[str, str]:
+    """Tags of the lower and upper edge of a band."""
+    return f"curves_band/{series}_lower", f"curves_band/{series}_upper"
+
+
+def node(parameter: str, i: int) -> str:
+    """Tag of a parameter of the i-th logged node."""
+    return f"node_{parameter}/{i}"
+
+
+def write_curve(writer: SummaryWriter, series: str, curve: Curve, k: int) -> None:
+    """Writes the last point of a curve; without a band the edges are the value itself, which draws a line."""
+    central = float(curve.value[-1])
+    lower, upper = (central if edge is None else float(edge[-1]) for edge in (curve.lower, curve.upper))
+    for tag, number in zip((value(series), *band(series)), (central, lower, upper), strict=True):
+        writer.add_scalar(tag, number, k)
+
+
+def margin_layout(observed: Sequence[str]) -> dict[str, dict[str, list[object]]]:
+    """Custom Scalars: one Margin chart a series; the theory's band, and the network's line, or band over replicas."""
+    labels = {name: SERIES[name].label if name in SERIES else name.replace("_", " ") for name in [*SERIES, *observed]}
+    return {"Network against theory": {label: ["Margin", [value(name), *band(name)]] for name, label in labels.items()}}
+
+
+def write_end(writer: SummaryWriter, config: Mapping[str, Any], series: Mapping[str, float]) -> None:
+    """HParams: settings and final metrics, in a run of their own, whose every scalar TensorBoard takes for a metric.
+
+    No run says what the experiment is: TensorBoard would believe one of them for all, whereas by itself it finds every
+    setting of any run, and shows those first that differ.
+    """
+    metrics = {f"{FINAL}/{name}": number for name, number in series.items()}
+    _, *session = hparams(hyperparameters(config), metrics)
+    for name, number in metrics.items():
+        writer.add_scalar(name, number)
+    for summary in session:
+        writer.file_writer.add_summary(summary)  # type: ignore[attr-defined]  # made with the writer
+
+
+def hyperparameters(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What tells one run from another in the HParams table: the paper's symbols and the choices, as plain values."""
+    flat: dict[str, Any] = {key: entry for key, entry in config.items() if isinstance(entry, int | float)}
+    flat["flow"] = str(config["flow"]["_target_"]).rpartition(".")[2]
+    for group in ("network", "loss", "data", "flow"):
+        for key, entry in config[group].items():
+            named = key in config or key.startswith(("_", "n_"))
+            if isinstance(entry, int | float | str) and not named:
+                flat[f"{group}.{key}"] = entry
+    return flat
