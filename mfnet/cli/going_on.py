@@ -81,6 +81,8 @@ def job_of(arguments: Arguments, checkpoint: Checkpoint) -> jobs.Job:
     with open_dict(composed):
         for name, value in checkpoint.config.items():
             OmegaConf.update(composed, name, value, merge=False)
+        for key in checkpoint.follows:
+            OmegaConf.update(composed, key, "${seed}")
         for key, value in given.items():
             OmegaConf.update(composed, key, value, merge=False, force_add=True)
         for key in deleted:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import mfnet
 from mfnet.record.stop_reason import StopReason
 from mfnet.setup.errors import InvalidSettingError
 from mfnet.setup.settings import Effect, kept
+from mfnet.setup.setup import Setup
 
 _KEY = "mfnet"
 
@@ -33,6 +34,7 @@ class Checkpoint:
         times: Observation times up to it.
         stop_reason: How the run has ended, or None if it has not.
         config: The run's settings, in plain containers.
+        follows: Settings that follow ``seed``, and so differ among replicas.
         loggers: What loggers call the run, by their names in the settings.
     """
 
@@ -41,6 +43,7 @@ class Checkpoint:
     times: Float[np.ndarray, " K"]
     stop_reason: StopReason | None
     config: Mapping[str, Any]
+    follows: Sequence[str] = ()
     loggers: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -88,7 +91,7 @@ def contents(
     k: int,
     times: Float[np.ndarray, " K"],
     stop_reason: StopReason | None,
-    config: Mapping[str, Any],
+    setup: Setup,
     loggers: Mapping[str, str],
 ) -> dict[str, Any]:
     """What `read_checkpoint` needs, under its key, in plain containers."""
@@ -99,7 +102,8 @@ def contents(
             "k": k,
             "times": times.tolist(),
             "stop_reason": stop_reason and str(stop_reason),
-            "config": dict(config),
+            "config": setup.config,
+            "follows": list(setup.follows),
             "loggers": dict(loggers),
         }
     }
@@ -121,4 +125,5 @@ def read_checkpoint(path: Path) -> Checkpoint:
         problem = "was written by an earlier version of mfnet, whose runs this one cannot go on with; start it anew"
         raise InvalidSettingError("ckpt", path, problem)
     reason = saved["stop_reason"] and StopReason(saved["stop_reason"])
-    return Checkpoint(path, saved["k"], np.array(saved["times"]), reason, saved["config"], saved.get("loggers", {}))
+    times = np.array(saved["times"])
+    return Checkpoint(path, saved["k"], times, reason, saved["config"], saved["follows"], saved["loggers"])

@@ -117,7 +117,7 @@ class Training:
         progress = [RunProgress(self.predictions)] if self.first and self._show_progress() else []
         versions = {sink.called: sink.version for sink in sinks if isinstance(sink, CurveLogger) and sink.version}
         last = self.directory.checkpoint if self.directory is not None else None
-        kept = LastCheckpoint(last, setup.config, versions)
+        kept = LastCheckpoint(last, setup, versions)
         in_main_thread = threading.current_thread() is threading.main_thread()
         every: list[Callback] = [*callbacks, *([recorder] if self.first else []), *progress, kept]
         every += [SigtermIsCtrlC()] if in_main_thread else []

@@ -159,3 +159,14 @@ def test_replicas_go_with_every_method_precision_and_data(extra, evaluator, comm
     for name in ("gamma", "loss", "displacement"):
         mean = np.mean([single[f"{name}_network"] for single in singles], axis=0)
         assert both[f"{name}_network"] == pytest.approx(mean, rel=1e-4, abs=1e-6)
+
+
+@pytest.mark.unchecked
+@pytest.mark.parametrize("seed", [[], ["data.seed=0"]], ids=["each its own data", "all the same data"])
+def test_replicas_that_go_on_keep_each_its_data(seed, command, tmp_path):
+    small = ["M=10", "N=50", "d=5", *NO_EVENTS, "replicas=2", "schedule=listed", *seed]
+    command("train", *small, "schedule.times=[1,2]", "hydra.run.dir=parts").ok()
+    command("train", "ckpt=parts/checkpoints/last.ckpt", "schedule.times=[1,2,4,8]").ok()
+    command("train", *small, "schedule.times=[1,2,4,8]", "hydra.run.dir=whole").ok()
+    parts, whole = (np.load(tmp_path / name / "replicas.npz") for name in ("parts", "whole"))
+    assert all(np.array_equal(parts[name], whole[name]) for name in whole)

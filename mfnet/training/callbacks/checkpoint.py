@@ -11,6 +11,7 @@ import numpy as np
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, Timer
 
+from mfnet.setup.setup import Setup
 from mfnet.training.checkpoint import contents
 from mfnet.training.module import MeanFieldModule
 
@@ -20,12 +21,12 @@ class LastCheckpoint(Checkpoint):
 
     Args:
         path: The checkpoint; None where there is none, and others are told what `read_checkpoint` needs.
-        config: What is run, in plain containers.
+        setup: What is run.
         loggers: What each logger calls the run, so that it can go on with it.
     """
 
-    def __init__(self, path: Path | None, config: Mapping[str, Any], loggers: Mapping[str, str] | None = None):
-        self.path, self.config, self.loggers = path, config, dict(loggers or {})
+    def __init__(self, path: Path | None, setup: Setup, loggers: Mapping[str, str] | None = None):
+        self.path, self.described, self.loggers = path, setup, dict(loggers or {})
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: object) -> None:
         if self.path is None:
@@ -39,7 +40,7 @@ class LastCheckpoint(Checkpoint):
         assert isinstance(pl_module, MeanFieldModule)
         k = trainer.global_step
         times = np.append(trainer.datamodule.schedule[:k], pl_module.flow.t)  # type: ignore[attr-defined]  # set by fit
-        checkpoint.update(contents(k, times, pl_module.stop_reason, self.config, self.loggers))
+        checkpoint.update(contents(k, times, pl_module.stop_reason, self.described, self.loggers))
         checkpoint["callbacks"].pop(Timer.__qualname__, None)  # a new start has its own +trainer.max_time
         # a longer schedule may follow: only Lightning's own end of an epoch forbids it
         checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"] = False
