@@ -18,7 +18,7 @@ from mfnet.setup.setup import Setup
 from mfnet.theory import KernelClosure, MeanField, realised_starting_error
 from mfnet.theory import starting_error as starting_error_of
 
-#: What the issue asks for, relative.
+#: Largest deviation at which the claim holds, relative.
 TOLERANCE = 0.15
 
 #: theory.md 4, M=400, d=100: N, and the mean of 10-40 draws with its error.

@@ -14,7 +14,7 @@ from mfnet.figures.claims import Line, Plot
 from mfnet.flow import Rotation
 from mfnet.theory import MeanField
 
-#: What the issue asks for, relative.
+#: Largest deviation at which the claim holds, relative.
 TOLERANCE = 0.02
 
 

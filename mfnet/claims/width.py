@@ -17,7 +17,7 @@ from mfnet.figures.claims import Line, Plot
 from mfnet.flow import Rotation
 from mfnet.theory import FiniteWidth, MeanField
 
-#: Share of a normal law within one standard deviation, and where the issue wants the measured share.
+#: Share of a normal law within one standard deviation, and between which the measured share may lie.
 WITHIN, SHARE = math.erf(math.sqrt(0.5)), (0.6, 0.75)
 
 #: First order is claimed to hold while at least this fraction is unsatisfied.

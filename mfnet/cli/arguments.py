@@ -94,7 +94,7 @@ def show(asked: Arguments) -> None:
 def _parser() -> argparse.ArgumentParser:
     """Hydra's own parser; a mistake costs a line."""
     parser = get_args_parser()
-    parser.error = _refuse  # type: ignore[method-assign]
+    parser.error = _refuse  # type: ignore[method-assign]  # argparse has no other way
     return parser
 
 

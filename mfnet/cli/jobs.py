@@ -199,7 +199,8 @@ def _resolved(composed: DictConfig) -> Setup:
         composed.N, composed.d = setup.N, setup.d
         for part, key in ((composed.hydra.run, "dir"), (composed.hydra.sweep, "subdir")):
             written = OmegaConf.to_container(part, resolve=False)
-            part[key] = str(written[key]).replace("${run_name:}", setup.name)  # type: ignore[index, call-overload]
+            assert isinstance(written, dict)
+            part[key] = str(written[key]).replace("${run_name:}", setup.name)
     return setup
 
 

@@ -138,7 +138,7 @@ def _choices_with(key: str) -> list[str]:
     group, _, inner = key.partition(".")
     found = []
     for choice in options(group) if inner else []:
-        loaded = hydra_itself.config_loader.repository.load_config(f"{group}/{choice}")  # type: ignore[attr-defined]
+        loaded = hydra_itself.config_loader.repository.load_config(f"{group}/{choice}")  # type: ignore[attr-defined]  # Hydra has it
         if inner in keys(OmegaConf.to_container(loaded.config)):
             found.append(choice)
     return found

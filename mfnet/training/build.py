@@ -6,7 +6,7 @@ import difflib
 import inspect
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -23,6 +23,8 @@ from mfnet.setup.pieces import Builder, resolve
 from mfnet.setup.setup import Setup
 from mfnet.setup.theories import Theories
 from mfnet.theory import Draw
+
+T = TypeVar("T")
 
 
 class Pieces:
@@ -130,14 +132,7 @@ def activation(setup: Setup) -> Activation:
     Raises:
         InvalidSettingError: If it is none.
     """
-    key, name = "network.activation", setup.network["activation"]
-    given = setup.objects.get(key, name)
-    if isinstance(given, str) and given not in ACTIVATIONS:
-        given = _own(key, given, ACTIVATIONS)
-    try:
-        return activation_of(given)
-    except ValueError as error:
-        raise InvalidSettingError(key, name, str(error)) from None
+    return _made(setup, "network.activation", setup.network["activation"], ACTIVATIONS, activation_of)
 
 
 def loss(setup: Setup) -> MarginLoss:
@@ -146,24 +141,23 @@ def loss(setup: Setup) -> MarginLoss:
     Raises:
         InvalidSettingError: If it is none.
     """
-    key, name = "loss.name", setup.loss["name"]
+    return _made(setup, "loss.name", setup.loss["name"], LOSSES, lambda given: loss_of(given, setup.h))
+
+
+def _made(setup: Setup, key: str, name: str, known: Mapping[str, object], make: Callable[[Any], T]) -> T:
+    """What a name of mfnet's, a dotted name or an object stands for."""
     given = setup.objects.get(key, name)
-    if isinstance(given, str) and given not in LOSSES:
-        given = _own(key, given, LOSSES)
+    if isinstance(given, str) and given not in known:
+        if "." not in given:
+            similar = difflib.get_close_matches(given, known, n=1)
+            hint = f"; did you mean {similar[0]}?" if similar else ""
+            allowed = f"must be one of {', '.join(known)}, or the dotted name of one of your own{hint}"
+            raise InvalidSettingError(key, name, allowed)
+        given = resolve(key, given)
     try:
-        return loss_of(given, setup.h)
+        return make(given)
     except ValueError as error:
         raise InvalidSettingError(key, name, str(error)) from None
-
-
-def _own(key: str, name: str, known: Mapping[str, object]) -> Any:
-    """What a dotted name stands for."""
-    if "." not in name:
-        similar = difflib.get_close_matches(name, known, n=1)
-        hint = f"; did you mean {similar[0]}?" if similar else ""
-        allowed = f"must be one of {', '.join(known)}, or the dotted name of one of your own{hint}"
-        raise InvalidSettingError(key, name, allowed)
-    return resolve(key, name)
 
 
 def draw_of(network: MeanFieldNetwork, task: Task) -> Draw:

@@ -18,7 +18,7 @@ from mfnet.network.activations import Activation, Function
 from mfnet.network.losses import MarginLoss
 
 #: Largest relative difference that rounding explains in sums of up to 10⁵ terms, about 100 and 5000 units in the last
-#: place; the issue asks for no less.
+#: place.
 ROUNDING = {torch.float32: 1e-5, torch.float64: 1e-12}
 
 
