@@ -1,7 +1,8 @@
 """Activations σ and their derivatives.
 
-The six that come with the package have a linear odd part, σ(z) − σ(−z) = 2cz (theory.md, 2). One of your own, any
-elementwise function of torch's, need not have: networks train with it all the same.
+Of those that come with the package ReLU, leaky ReLU, linear, GELU, SiLU and softplus have a linear odd part,
+σ(z) − σ(−z) = 2cz, and their mean-field solution is known in closed form. One of your own is any elementwise function of
+torch's.
 """
 
 from __future__ import annotations
@@ -87,6 +88,10 @@ ACTIVATIONS: dict[str, Activation] = {
         Activation("gelu", functional.gelu, _gelu_derivative),
         Activation("silu", functional.silu, _silu_derivative),
         Activation("softplus", functional.softplus, torch.sigmoid),
+        Activation("tanh", torch.tanh, lambda z: 1.0 - torch.tanh(z).square()),
+        Activation("sigmoid", torch.sigmoid, lambda z: torch.sigmoid(z) * torch.sigmoid(-z)),
+        Activation("erf", torch.erf, lambda z: 2.0 / math.sqrt(math.pi) * torch.exp(-z.square())),
+        Activation("relu_squared", lambda z: torch.relu(z).square(), lambda z: 2.0 * torch.relu(z)),
     )
 }
 

@@ -22,7 +22,7 @@ from mfnet.theory.projections import radius_law
 _OPTIONAL = {*OF_THE_COMMAND, "experiment"}
 
 #: Groups that need a class.
-_NEED_A_TARGET = ("mean_field", "data", "flow", "theory", "schedule", "stop")
+_NEED_A_TARGET = ("mean_field", "hydrodynamic", "data", "flow", "theory", "schedule", "stop")
 
 
 def check(config: Mapping[str, Any]) -> None:

@@ -86,7 +86,7 @@ REFUSED = {
 PASSED = ("callbacks", "deterministic", "fast_dev_run", "max_time", "profiler")
 
 #: Groups that follow from others.
-_DERIVED = ("mean_field.", "data.N", "data.d", "data.seed", "flow.seed")
+_DERIVED = ("mean_field.", "hydrodynamic.", "data.N", "data.d", "data.seed", "flow.seed")
 
 
 def suggestion(key: str, name: str = "train") -> str:

@@ -8,7 +8,7 @@ import inspect
 import pkgutil
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -138,14 +138,14 @@ class Builder:
     Args:
         config: The config, in plain containers.
         objects: Pieces that were given as Python objects, by key.
-        shared: A part of the config, wherever it stands, and what is put in its place.
+        shared: Parts of the config, wherever they stand, and what is put in their place.
     """
 
     def __init__(
         self,
         config: Mapping[str, Any],
         objects: Mapping[str, Any],
-        shared: tuple[Mapping[str, Any], Callable[[], Any]] | None = None,
+        shared: Sequence[tuple[Mapping[str, Any], Callable[[], Any]]] = (),
     ):
         self.config, self.objects, self.shared = config, objects, shared
 
@@ -181,8 +181,9 @@ class Builder:
             return [self._made(inner, f"{key}.{i}", {}) for i, inner in enumerate(entry)]
         if not isinstance(entry, Mapping):
             return self.objects.get(key, entry)
-        if self.shared is not None and entry == self.shared[0]:
-            return self.shared[1]()
+        for part, made in self.shared:
+            if entry == part:
+                return made()
         inner = {name: self._made(value, f"{key}.{name}", {}) for name, value in entry.items() if name[0] != "_"}
         if "_target_" not in entry and key not in self.objects:
             return inner

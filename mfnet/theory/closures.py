@@ -167,9 +167,8 @@ class LinearClosure(Theory):
     ) -> Nodes | None:
         solution, draw = self.solve(t), self.draw
         assert draw is not None
-        order = np.argsort(draw.a0)
-        found = order[np.minimum(np.searchsorted(draw.a0, a0, sorter=order), len(order) - 1)]
-        if not (draw.a0[found] == a0).all():
+        found = draw.find(a0)
+        if found is None:
             return None  # nodes of another draw: their components across ŵ* are not known
         theta = np.column_stack([draw.a0, draw.w0])[found]
         a, w_par = solution.a_row @ theta.T, solution.w_par_row @ theta.T

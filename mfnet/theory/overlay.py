@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 Array = np.ndarray
 
@@ -32,7 +32,10 @@ class Nodes(NamedTuple):
 
 
 class Draw(NamedTuple):
-    """What one run has drawn: initial nodes, training and test examples, and the reference direction ŵ*."""
+    """What one run has drawn: initial nodes, training and test examples, and the reference direction ŵ*.
+
+    Labels of several latent directions have these in ``latent``, orthonormal rows, the first of which is ŵ*.
+    """
 
     a0: Float[Array, " M"]
     w0: Float[Array, "M d"]
@@ -41,6 +44,13 @@ class Draw(NamedTuple):
     x_test: Float[Array, "K d"]
     y_test: Float[Array, " K"]
     direction: Float[Array, " d"]
+    latent: Float[Array, "k d"] | None = None
+
+    def find(self, a0: Float[Array, " n"]) -> Int[Array, " n"] | None:
+        """Rows of the nodes that have these a at t = 0; None if some are those of another draw."""
+        order = np.argsort(self.a0)
+        found = order[np.minimum(np.searchsorted(self.a0, a0, sorter=order), len(order) - 1)]
+        return found if (self.a0[found] == a0).all() else None
 
 
 class Theory:

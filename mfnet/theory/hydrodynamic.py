@@ -1,0 +1,292 @@
+"""The hydrodynamic equation itself (eq. 5), solved for any activation and for labels of up to three latent directions.
+
+The mean-field solution in closed form needs an activation whose odd part is linear, and labels that are odd in x. Eq. 5
+needs neither (Section 2 of the paper). `Hydrodynamic` moves the density of nodes along its characteristics
+(`mfnet.theory.characteristics`): for N → ∞ and M → ∞ it is exact up to terms of order 1/d^{3/2}.
+
+>>> from mfnet.theory import Hydrodynamic, MeanField
+>>> solution = Hydrodynamic(d=100, alpha=1.0, rtol=1e-6).solve([100.0])
+>>> bool(abs(solution.gamma[0] - MeanField(d=100, alpha=1.0).solve(100.0).gamma[0]) < 1e-6)
+True
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from mfnet.theory.activations import Activation, activation_of
+from mfnet.theory.arrays import Array, Numbers, Values
+from mfnet.theory.characteristics import Equation, Flow
+from mfnet.theory.latent import LatentLaw, Rule, latent_law
+from mfnet.theory.losses import Loss, check_slope, loss_of
+from mfnet.theory.overlay import Curve, Draw, Nodes, Theory
+from mfnet.theory.rays import Rays
+
+#: Gauss–Hermite points in each component of (a, v), by the number of latent directions.
+_POINTS = {1: 16, 2: 8, 3: 6}
+
+#: Rule of each law of the inputs, where none is given.
+_RULES = {"normal": "sign", "mixture": "mixture", "latent": "sign"}
+
+#: Digits of an average over latent inputs.
+_DIGITS = 12
+
+#: Margin up to which an output that is zero by symmetry counts as undecided.
+_UNDECIDED = 1e-12
+
+
+@dataclass(frozen=True)
+class HydrodynamicSolution:
+    """The density of nodes at times ``t``, on its characteristics, and what is observed of it.
+
+    Attributes:
+        theta: (a, v, r) of each node: output weight, latent components, and length of the rest.
+        measure: Weight of each node, the same at all times; of nodes that are only carried along 0.
+        gamma: The clock, as `mfnet.network.observables.order_parameter` measures it along the first latent direction.
+        unsatisfied: Fraction of training examples below the margin; of the hinge the mean force.
+        loss: ⟨ℓ⟩/α².
+        train_error, test_error: Fractions of wrong signs of training labels, and of true ones.
+        displacement: |θ − θ₀|/|θ₀| over all nodes.
+        margin_at: The smallest u > 0 at the margin, αF = h; inf where there is none.
+        tail: Share of the nodes' motion that is that of the outermost ones. Where it is not small the few nodes that
+            started largest run away, as they do for activations that grow faster than linearly; a limit of infinitely
+            many nodes then does not exist.
+    """
+
+    model: Hydrodynamic
+    t: Float[Array, " T"]
+    theta: Float[Array, "T n D"]
+    measure: Float[Array, " n"]
+    gamma: Float[Array, " T"]
+    unsatisfied: Float[Array, " T"]
+    loss: Float[Array, " T"]
+    train_error: Float[Array, " T"]
+    test_error: Float[Array, " T"]
+    displacement: Float[Array, " T"]
+    margin_at: Float[Array, " T"]
+    tail: Float[Array, " T"]
+
+    def mean(self, function: Callable[[Array, Array, Array], Array]) -> Float[Array, " T"]:
+        """Average over the nodes of a function of (a, v, r), shapes (n,), (n, k) and (n,), which gives (n,)."""
+        return np.array([self.measure @ function(theta[:, 0], theta[:, 1:-1], theta[:, -1]) for theta in self.theta])
+
+    def output(self, u: Float[Array, "q k"]) -> Float[Array, "T q"]:
+        """F at latent inputs, for |x⊥| = √(d − k)."""
+        equation = self.model.equation(self.measure)
+        length = np.full(len(u), math.sqrt(self.model.d - u.shape[1]))
+        return np.array([equation.output(theta, u, length) for theta in self.theta])
+
+
+@dataclass(frozen=True)
+class Hydrodynamic(Theory):
+    """Eq. 5 for labels of a few latent directions; it speaks of infinitely many nodes and examples.
+
+    Args:
+        d: Input dimension.
+        alpha, h: Scale of the loss, and its margin.
+        activation: A name or an `Activation`.
+        a_std, w_std: Initial standard deviations A of a and B of each component of w.
+        loss: A name or a `Loss`, whose force must not jump, but for the hinge's.
+        inputs: 'latent', normal inputs with labels of the ``rule``; 'normal', the rule 'sign'; or 'mixture', two classes.
+        rule: A name of `mfnet.theory.latent.LAWS`, a function of u (n, k) that gives labels ±1 (n,), or a law.
+        k: Number of latent directions, where the rule is a function.
+        at: Where threshold and shell have their jump; None for what they have by default.
+        separation: Distance of the centres of the clusters from the origin, likewise.
+        flip: Fraction of training labels that are reversed.
+        rtol: Error of a time step, relative to how far nodes have moved.
+        points: Quadrature points in each component of (a, v); None for 16, 8 and 6 for k = 1, 2 and 3.
+        draw: The run, which `of_draw` gives, where the paths of its nodes depend on several latent directions.
+    """
+
+    d: int
+    alpha: float = 1.0
+    h: float = 1.0
+    activation: str | Activation = "relu"
+    a_std: float = 1.0
+    w_std: float = 1.0
+    loss: str | Loss = "hinge"
+    inputs: str = "normal"
+    rule: str | Rule | LatentLaw | None = None
+    k: int | None = None
+    at: float | None = None
+    separation: float | None = None
+    flip: float = 0.0
+    rtol: float = 3e-4
+    points: int | None = None
+    draw: Draw | None = None
+    _solved: dict[Any, HydrodynamicSolution] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        law = self.law
+        for name, valid, allowed in (
+            ("d", self.d > law.k, f"above the number of latent directions, {law.k}"),
+            ("alpha", 0.0 < self.alpha < math.inf, "finite and above 0"),
+            ("h", 0.0 < self.h < math.inf, "finite and above 0"),
+            ("a_std", 0.0 < self.a_std < math.inf, "finite and above 0"),
+            ("w_std", 0.0 < self.w_std < math.inf, "finite and above 0"),
+            ("flip", 0.0 <= self.flip < 0.5, "at least 0 and below 1/2"),
+            ("rtol", 0.0 < self.rtol <= 0.1, "above 0 and at most 0.1"),
+            ("points", self.points is None or self.points >= 2, "at least 2"),
+        ):
+            if not valid:
+                raise ValueError(f"{name}={getattr(self, name)!r} must be {allowed}")
+        activation_of(self.activation).need("value", type(self).__name__)
+        check_slope(loss_of(self.loss), type(self).__name__)
+
+    @property
+    def law(self) -> LatentLaw:
+        """The law of (u, y).
+
+        Raises:
+            ValueError: For what is none.
+        """
+        if self.inputs not in _RULES:
+            raise ValueError(f"inputs={self.inputs!r} must be one of {', '.join(_RULES)}: eq. 5 takes them to be normal")
+        rule = self.rule if self.rule is not None else _RULES[self.inputs]
+        return latent_law(rule, self.k, self.at, self.separation)
+
+    @property
+    def needs_draw(self) -> bool:
+        """The paths of a run's nodes need its latent directions, if these are several."""
+        return self.law.k > 1
+
+    def of_draw(self, draw: Callable[[], Draw]) -> Hydrodynamic:
+        return replace(self, draw=draw()) if self.needs_draw else self
+
+    def equation(self, measure: Float[Array, " n"]) -> Equation:
+        """Eq. 5 for nodes of these weights."""
+        return Equation(
+            self.d,
+            self.alpha,
+            self.h,
+            activation_of(self.activation),
+            loss_of(self.loss),
+            Rays(self.law, _lengths(self.d - self.law.k)),
+            self.flip,
+            measure,
+        )
+
+    def initial(self) -> tuple[Float[Array, "n D"], Float[Array, " n"], Float[Array, " n"]]:
+        """(a, v, r) of the nodes at t = 0, their weights, and whether each is one of the outermost."""
+        k, count = self.law.k, self.points or _POINTS[self.law.k]
+        x, w = np.polynomial.hermite_e.hermegauss(count)
+        grid = np.stack(np.meshgrid(*[x] * (k + 1), indexing="ij"), axis=-1).reshape(-1, k + 1)
+        weights = np.stack(np.meshgrid(*[w / w.sum()] * (k + 1), indexing="ij"), axis=-1).reshape(-1, k + 1)
+        scaled = grid * np.array([self.a_std, *[self.w_std] * k])
+        lengths = self.w_std * _lengths(self.d - k)
+        theta = np.column_stack([np.repeat(scaled, len(lengths), axis=0), np.tile(lengths, len(grid))])
+        outermost = (np.abs(grid) == x[-1]).any(axis=1)
+        return theta, np.repeat(weights.prod(axis=1) / len(lengths), len(lengths)), np.repeat(outermost, len(lengths))
+
+    def solve(self, t: Numbers, carried: Float[Array, "m D"] | None = None) -> HydrodynamicSolution:
+        """The density at increasing finite times ``t`` ≥ 0; solved once for each ``t``.
+
+        Args:
+            t: The times.
+            carried: (a, v, r) at t = 0 of nodes that are carried along, and come last.
+
+        Raises:
+            ValueError: For times that decrease, are negative or not finite.
+        """
+        times = np.atleast_1d(np.asarray(t, dtype=float))
+        if not (np.isfinite(times).all() and (np.diff(times, prepend=0.0) >= 0.0).all()):
+            raise ValueError(f"times must be finite, not negative, and increase, and are {times}")
+        key = times.tobytes(), None if carried is None else carried.tobytes()
+        if key not in self._solved:
+            self._solved[key] = self._solve(times, carried)
+        return self._solved[key]
+
+    def _solve(self, times: Float[Array, " T"], carried: Float[Array, "m D"] | None) -> HydrodynamicSolution:
+        theta, measure, outermost = self.initial()
+        if carried is not None:
+            theta = np.vstack([theta, carried])
+            measure, outermost = (np.append(values, np.zeros(len(carried))) for values in (measure, outermost))
+        flow = Flow(self.equation(measure), theta, self.rtol)
+        states, observed = [], []
+        for time in times:
+            flow.advance_to(float(time))
+            states.append(flow.theta)
+            observed.append(self._observe(flow, outermost))
+        columns = {name: np.array([values[name] for values in observed]) for name in observed[0]}
+        return HydrodynamicSolution(self, times, np.array(states), measure, **columns)
+
+    def _observe(self, flow: Flow, outermost: Float[Array, " n"]) -> dict[str, float]:
+        equation, points, output = flow.equation, flow.field.points, flow.field.output
+        right = 0.5 * (1.0 + points.mean_label)
+        learned = right + self.flip * (1.0 - 2.0 * right)
+        margin, loss = self.alpha * output, equation.loss
+
+        def average(share: Array, of: Callable[[Array], Array]) -> float:
+            """Of a function of margins, over labels that are 1 with this probability."""
+            return round(float(points.weights @ (share * of(margin) + (1.0 - share) * of(-margin))), _DIGITS)
+
+        def wrong(m: Array) -> Array:
+            return (m < -_UNDECIDED) + 0.5 * (np.abs(m) <= _UNDECIDED)
+
+        def count(m: Array) -> Array:
+            return equation.force(m) if equation.hinge else (m < self.h).astype(float)
+
+        moved = equation.measure * ((flow.theta - flow.start) ** 2).sum(axis=1)
+        size = equation.measure @ (flow.start**2).sum(axis=1)
+        still = moved.sum() == 0.0
+        return {
+            "gamma": _order_parameter(flow.theta[:, :2], flow.start[:, :2], equation.measure),
+            "unsatisfied": average(learned, count),
+            "loss": average(learned, lambda m: loss.value(m, self.h)) / self.alpha**2,
+            "train_error": 0.5 if still else average(learned, wrong),
+            "test_error": 0.5 if still else average(right, wrong),
+            "displacement": math.sqrt(float(moved.sum() / size)),
+            "margin_at": self._at_margin(flow),
+            "tail": 0.0 if still else float(moved @ outermost / moved.sum()),
+        }
+
+    def _at_margin(self, flow: Flow) -> float:
+        rays = flow.equation.rays
+        return rays.first_crossing(flow.equation.output(flow.theta, *rays.looked), self.h / self.alpha)
+
+    def series(self, t: Float[Array, " T"]) -> dict[str, Curve]:
+        solution = self.solve(t)
+        names = ("gamma", "unsatisfied", "loss", "train_error", "test_error", "displacement")
+        return {name: Curve(getattr(solution, name)) for name in names}
+
+    def nodes(
+        self, t: Float[Array, " T"], a0: Float[Array, " n"], w_par0: Float[Array, " n"], w_perp0: Float[Array, " n"]
+    ) -> Nodes | None:
+        v0 = w_par0[:, None] if self.law.k == 1 else self._latent_components(a0)
+        if v0 is None:
+            return None  # nodes of another draw: their latent components are not known
+        r0 = np.sqrt(np.maximum(w_par0**2 + w_perp0**2 - (v0**2).sum(axis=1), 0.0))
+        paths = self.solve(t, np.column_stack([a0, v0, r0])).theta[:, -len(a0) :]
+        others = (paths[..., 2:] ** 2).sum(axis=2)
+        return Nodes(paths[..., 0], paths[..., 1], np.sqrt(others))
+
+    def _latent_components(self, a0: Float[Array, " n"]) -> Float[Array, "n k"] | None:
+        """v of the run's nodes that have these a at t = 0."""
+        if self.draw is None or self.draw.latent is None:
+            return None
+        found = self.draw.find(a0)
+        return None if found is None else self.draw.w0[found] @ self.draw.latent.T
+
+    def satisfaction(self, t: Float[Array, " T"]) -> Curve | None:
+        return Curve(self.solve(t).margin_at) if self.law.name == "sign" else None
+
+
+def _lengths(n: int) -> Float[Array, " l"]:
+    """Two lengths of equal weight with the mean and the variance of that of a normal vector in n dimensions."""
+    mean = math.sqrt(2.0) * math.exp(math.lgamma((n + 1) / 2.0) - math.lgamma(n / 2.0))
+    return mean + math.sqrt(n - mean**2) * np.array([-1.0, 1.0])
+
+
+def _order_parameter(now: Float[Array, "n 2"], then: Float[Array, "n 2"], measure: Float[Array, " n"]) -> float:
+    """γ of nodes (a, w∥) that have these weights."""
+    factors = []
+    for sign in (1.0, -1.0):
+        u, u0 = now @ [1.0, sign], then @ [1.0, sign]
+        factors.append(float((measure * u) @ u0) / float((measure * u0) @ u0))
+    return math.asinh((factors[0] - factors[1]) / 2.0)
