@@ -187,6 +187,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("callbacks", effect=Effect.RECORD),
     Setting("callbacks.node_log.n", *COUNT, effect=Effect.RECORD),
     Setting("callbacks.example_log.n", *COUNT, effect=Effect.RECORD),
+    Setting("callbacks.latent_log.n", *COUNT, effect=Effect.RECORD),
     Setting("callbacks.node_agreement.n", *COUNT, effect=Effect.RECORD),
     Setting("callbacks.node_agreement.principal", *COUNT, effect=Effect.RECORD),
     Setting("callbacks.node_agreement.r2", *BELOW_1, effect=Effect.RECORD),

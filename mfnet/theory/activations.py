@@ -104,6 +104,9 @@ ACTIVATIONS: dict[str, Activation] = {
     )
 }
 
+#: Names of those whose odd part is linear, which have a mean-field solution in closed form.
+WITH_LINEAR_ODD_PART = [name for name, activation in ACTIVATIONS.items() if activation.odd_part_is_linear]
+
 
 def activation_of(activation: str | Activation) -> Activation:
     """The activation of a name; an `Activation` is itself.

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy.linalg import cho_factor, cho_solve
 
 from mfnet.theory.activations import Activation
@@ -32,6 +32,9 @@ from mfnet.theory.smoothed import Smoothed, smoothed
 
 #: Width of the margins, relative to h, in which the force of the hinge falls from 1 to 0.
 HINGE_WIDTH = 2e-3
+
+#: Points whose curvature is taken one by one in the Jacobian, at most; steps converge with any approximation of it.
+_FELT = 512
 
 #: Rows of the extrapolation table: linearly implicit Euler with 1, 2, … steps.
 _ROWS = 4
@@ -52,7 +55,7 @@ class Field(NamedTuple):
     output: Float[Array, " q"]  # F
     force: Float[Array, " q"]  # f, times the weights of the points
     velocity: Float[Array, "n D"]  # of (a, v, r)
-    gradient: Float[Array, "c n*D"]  # of the outputs at the points of positive curvature, by the nodes
+    gradient: Float[Array, "c P"]  # of the outputs at the points of positive curvature, by the nodes
     curvature: Float[Array, " c"]  # there, times the weights
 
 
@@ -136,13 +139,24 @@ class Equation:
         if not gradient:
             return Field(points, output, force, velocity, np.empty((0, theta.size)), np.empty(0))
         curvature = points.weights * (right * self.curvature(margin) + (1.0 - right) * self.curvature(-margin))
-        felt = np.flatnonzero(curvature > 0.0)
+        felt, curvature = self._gathered(curvature)
         gradients = np.empty((len(felt), *theta.shape))
         slope = parts.by_mean[:, felt].T * (a / root_d)
         gradients[..., 0] = parts.value[:, felt].T
         gradients[..., 1:-1] = slope[..., None] * points.u[felt][:, None, :]
         gradients[..., -1] = parts.by_spread[:, felt].T * (a / root_d) * length[felt, None]
-        return Field(points, output, force, velocity, gradients.reshape(len(felt), theta.size), curvature[felt])
+        return Field(points, output, force, velocity, gradients.reshape(len(felt), theta.size), curvature)
+
+
+    def _gathered(self, curvature: Float[Array, " q"]) -> tuple[Int[Array, " c"], Float[Array, " c"]]:
+        """Points of positive curvature; if these are many, one for each panel, with the curvature of all of it."""
+        felt = np.flatnonzero(curvature > 0.0)
+        if len(felt) > _FELT:
+            panels = curvature.reshape(-1, self.rays.panel)
+            total = panels.sum(axis=1)
+            kept = np.flatnonzero(total > 1e-9 * total.sum())
+            return kept * self.rays.panel + panels[kept].argmax(axis=1), total[kept]
+        return felt, curvature[felt]
 
 
 class Implicit:
@@ -191,7 +205,7 @@ class Flow:
         while self.t < t:
             left = t - self.t
             step = left if left < 1.1 * self.dt else min(self.dt, 0.5 * left) if left < 2.0 * self.dt else self.dt
-            found, error = self._try(step)
+            found, error = self.attempt(step)
             factor = min(4.0, max(0.2, 0.9 * error ** (-1.0 / _ROWS))) if error > 0.0 else 4.0
             if error <= 1.0:
                 self.t = t if step == left else self.t + step
@@ -205,7 +219,7 @@ class Flow:
             if self.dt < 1e-14 * t:
                 raise RuntimeError(f"steps became too small at t={self.t:g}")
 
-    def _try(self, step: float) -> tuple[Float[Array, "n D"], float]:
+    def attempt(self, step: float) -> tuple[Float[Array, "n D"], float]:
         """The nodes after a step, and its error in units of what is allowed."""
         solve = Implicit(self.field, self.equation.measure)
         table: list[Array] = []

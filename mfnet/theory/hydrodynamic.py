@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
+from scipy.special import ndtr
 
 from mfnet.theory.activations import Activation, activation_of
 from mfnet.theory.arrays import Array, Numbers, Values
@@ -26,10 +26,13 @@ from mfnet.theory.characteristics import Equation, Flow
 from mfnet.theory.latent import LatentLaw, Rule, latent_law
 from mfnet.theory.losses import Loss, check_slope, loss_of
 from mfnet.theory.overlay import Curve, Draw, Nodes, Theory
-from mfnet.theory.rays import Rays
+from mfnet.theory.rays import Points, Rays
 
 #: Gauss–Hermite points in each component of (a, v), by the number of latent directions.
 _POINTS = {1: 16, 2: 8, 3: 6}
+
+#: What of a solution is no series in time.
+_FIXED = ("model", "measure")
 
 #: Rule of each law of the inputs, where none is given.
 _RULES = {"normal": "sign", "mixture": "mixture", "latent": "sign"}
@@ -71,6 +74,11 @@ class HydrodynamicSolution:
     displacement: Float[Array, " T"]
     margin_at: Float[Array, " T"]
     tail: Float[Array, " T"]
+
+    def at(self, rows: Int[Array, " S"]) -> HydrodynamicSolution:
+        """The same at some of the times."""
+        series = {entry.name: getattr(self, entry.name)[rows] for entry in fields(self) if entry.name not in _FIXED}
+        return replace(self, **series)
 
     def mean(self, function: Callable[[Array, Array, Array], Array]) -> Float[Array, " T"]:
         """Average over the nodes of a function of (a, v, r), shapes (n,), (n, k) and (n,), which gives (n,)."""
@@ -120,7 +128,7 @@ class Hydrodynamic(Theory):
     rtol: float = 3e-4
     points: int | None = None
     draw: Draw | None = None
-    _solved: dict[Any, HydrodynamicSolution] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _solved: dict[bytes | None, list[HydrodynamicSolution]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         law = self.law
@@ -172,7 +180,7 @@ class Hydrodynamic(Theory):
             measure,
         )
 
-    def initial(self) -> tuple[Float[Array, "n D"], Float[Array, " n"], Float[Array, " n"]]:
+    def initial(self) -> tuple[Float[Array, "n D"], Float[Array, " n"], Bool[Array, " n"]]:
         """(a, v, r) of the nodes at t = 0, their weights, and whether each is one of the outermost."""
         k, count = self.law.k, self.points or _POINTS[self.law.k]
         x, w = np.polynomial.hermite_e.hermegauss(count)
@@ -185,7 +193,7 @@ class Hydrodynamic(Theory):
         return theta, np.repeat(weights.prod(axis=1) / len(lengths), len(lengths)), np.repeat(outermost, len(lengths))
 
     def solve(self, t: Numbers, carried: Float[Array, "m D"] | None = None) -> HydrodynamicSolution:
-        """The density at increasing finite times ``t`` ≥ 0; solved once for each ``t``.
+        """The density at increasing finite times ``t`` ≥ 0; times that were asked for before are not solved again.
 
         Args:
             t: The times.
@@ -197,16 +205,18 @@ class Hydrodynamic(Theory):
         times = np.atleast_1d(np.asarray(t, dtype=float))
         if not (np.isfinite(times).all() and (np.diff(times, prepend=0.0) >= 0.0).all()):
             raise ValueError(f"times must be finite, not negative, and increase, and are {times}")
-        key = times.tobytes(), None if carried is None else carried.tobytes()
-        if key not in self._solved:
-            self._solved[key] = self._solve(times, carried)
-        return self._solved[key]
+        solved = self._solved.setdefault(None if carried is None else carried.tobytes(), [])
+        for solution in solved:
+            if np.isin(times, solution.t).all():
+                return solution.at(np.searchsorted(solution.t, times))
+        solved.append(self._solve(times, carried))
+        return solved[-1]
 
     def _solve(self, times: Float[Array, " T"], carried: Float[Array, "m D"] | None) -> HydrodynamicSolution:
         theta, measure, outermost = self.initial()
         if carried is not None:
             theta = np.vstack([theta, carried])
-            measure, outermost = (np.append(values, np.zeros(len(carried))) for values in (measure, outermost))
+            measure, outermost = np.append(measure, np.zeros(len(carried))), np.append(outermost, np.zeros(len(carried), bool))
         flow = Flow(self.equation(measure), theta, self.rtol)
         states, observed = [], []
         for time in times:
@@ -216,35 +226,52 @@ class Hydrodynamic(Theory):
         columns = {name: np.array([values[name] for values in observed]) for name in observed[0]}
         return HydrodynamicSolution(self, times, np.array(states), measure, **columns)
 
-    def _observe(self, flow: Flow, outermost: Float[Array, " n"]) -> dict[str, float]:
+    def _observe(self, flow: Flow, outermost: Bool[Array, " n"]) -> dict[str, float]:
         equation, points, output = flow.equation, flow.field.points, flow.field.output
-        right = 0.5 * (1.0 + points.mean_label)
-        learned = right + self.flip * (1.0 - 2.0 * right)
-        margin, loss = self.alpha * output, equation.loss
-
-        def average(share: Array, of: Callable[[Array], Array]) -> float:
-            """Of a function of margins, over labels that are 1 with this probability."""
-            return round(float(points.weights @ (share * of(margin) + (1.0 - share) * of(-margin))), _DIGITS)
-
-        def wrong(m: Array) -> Array:
-            return (m < -_UNDECIDED) + 0.5 * (np.abs(m) <= _UNDECIDED)
+        loss = equation.loss
 
         def count(m: Array) -> Array:
             return equation.force(m) if equation.hinge else (m < self.h).astype(float)
 
+        learned = (self._right(points), self.alpha * output, points.weights)
         moved = equation.measure * ((flow.theta - flow.start) ** 2).sum(axis=1)
         size = equation.measure @ (flow.start**2).sum(axis=1)
         still = moved.sum() == 0.0
+        train_error, test_error = (0.5, 0.5) if still else self._errors(flow)
         return {
             "gamma": _order_parameter(flow.theta[:, :2], flow.start[:, :2], equation.measure),
-            "unsatisfied": average(learned, count),
-            "loss": average(learned, lambda m: loss.value(m, self.h)) / self.alpha**2,
-            "train_error": 0.5 if still else average(learned, wrong),
-            "test_error": 0.5 if still else average(right, wrong),
+            "unsatisfied": _average(count, *learned),
+            "loss": _average(lambda m: loss.value(m, self.h), *learned) / self.alpha**2,
+            "train_error": train_error,
+            "test_error": test_error,
             "displacement": math.sqrt(float(moved.sum() / size)),
             "margin_at": self._at_margin(flow),
             "tail": 0.0 if still else float(moved @ outermost / moved.sum()),
         }
+
+    def _right(self, points: Points) -> Float[Array, " q"]:
+        """Probability of a training label 1."""
+        return 0.5 * (1.0 + (1.0 - 2.0 * self.flip) * points.mean_label)
+
+    def _errors(self, flow: Flow) -> tuple[float, float]:
+        """Fractions of wrong signs, of training labels and of true ones.
+
+        Where F is near 0 its sign depends on |x⊥|. F is taken to be linear in it, and |x⊥| to be normal, so that F at
+        a given u has the mean and the spread of its two values.
+        """
+        lengths = _lengths(self.d - self.law.k)
+        rays = Rays(self.law, lengths.mean(keepdims=True))
+        points = rays.points(flow.equation.output(flow.theta, *rays.looked), np.zeros(1))
+        below, above = (
+            flow.equation.output(flow.theta, points.u, np.full(len(points.u), length)) for length in lengths
+        )
+        margin, spread = 0.5 * self.alpha * (above + below), 0.5 * self.alpha * np.abs(above - below)
+
+        def wrong(m: Array) -> Array:
+            return np.where(np.abs(m) <= _UNDECIDED, 0.5, ndtr(-m / np.maximum(spread, 1e-3 * _UNDECIDED)))
+
+        true = 0.5 * (1.0 + points.mean_label)
+        return tuple(_average(wrong, share, margin, points.weights) for share in (self._right(points), true))
 
     def _at_margin(self, flow: Flow) -> float:
         rays = flow.equation.rays
@@ -273,8 +300,16 @@ class Hydrodynamic(Theory):
         found = self.draw.find(a0)
         return None if found is None else self.draw.w0[found] @ self.draw.latent.T
 
+    def output(self, t: Float[Array, " T"], u: Float[Array, "q k"]) -> Float[Array, "T q"]:
+        return self.solve(t).output(u)
+
     def satisfaction(self, t: Float[Array, " T"]) -> Curve | None:
         return Curve(self.solve(t).margin_at) if self.law.name == "sign" else None
+
+
+def _average(of: Callable[[Array], Array], share: Array, margin: Array, weights: Array) -> float:
+    """Of a function of margins, over labels that are 1 with the probability ``share``."""
+    return round(float(weights @ (share * of(margin) + (1.0 - share) * of(-margin))), _DIGITS)
 
 
 def _lengths(n: int) -> Float[Array, " l"]:

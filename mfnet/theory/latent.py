@@ -39,7 +39,7 @@ class LatentLaw:
     name: str
     k: int
     rule: Rule | None
-    centres: Float[Array, "c {self.k}"] = field(default_factory=lambda: np.zeros((1, 0)))
+    centres: Float[Array, "c k"] = field(default_factory=lambda: np.zeros((1, 0)))
     labels: Float[Array, " c"] | None = None
 
     def __post_init__(self) -> None:

@@ -59,7 +59,12 @@ class Rays:
         )
 
     @property
-    def looked(self) -> tuple[Float[Array, "r*c k"], Float[Array, "r*c"]]:
+    def panel(self) -> int:
+        """Points of a panel; those of one follow each other."""
+        return len(self._x)
+
+    @property
+    def looked(self) -> tuple[Float[Array, "p k"], Float[Array, " p"]]:
         """(u, |x⊥|) at which the output has to be known to find its crossings."""
         u = (self.directions[:, None, :] * self.radii[:, None]).reshape(-1, self.law.k)
         return u, np.repeat(self.lengths, len(self.radii))
@@ -84,12 +89,12 @@ class Rays:
             low, high = np.where(same, middle, low), np.where(same, high, middle)
         return _by_ray(ray, high, n_rays, self.law.reach)
 
-    def first_crossing(self, output: Float[Array, "r*c"], level: float) -> float:
+    def first_crossing(self, output: Float[Array, " p"], level: float) -> float:
         """The smallest radius on the first half-line at which the output crosses a level; inf where it never does."""
         _, radii = _crossings(self.radii, output.reshape(len(self.directions), -1)[:1], np.array([level]))
         return float(radii.min(initial=math.inf))
 
-    def points(self, output: Float[Array, "r*c"], levels: Float[Array, " l"]) -> Points:
+    def points(self, output: Float[Array, " p"], levels: Float[Array, " l"]) -> Points:
         """Quadrature points of panels that end where the output crosses one of the ``levels``.
 
         Args:

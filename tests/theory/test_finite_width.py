@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from mfnet.theory import FiniteWidth, MeanField
-from mfnet.theory.activations import ACTIVATIONS
+from mfnet.theory.activations import WITH_LINEAR_ODD_PART
 from support.plain_networks import VALUE, simulate
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("activation", WITH_LINEAR_ODD_PART)
 @pytest.mark.parametrize(
     ("x_par", "gamma", "a_std", "w_std"),
     [
