@@ -8,6 +8,7 @@ from mfnet.claims.analytic import clock, regimes
 from mfnet.claims.claim import Claim, Evidence, Row, Verdict, claim, inside, near
 from mfnet.claims.effort import Effort
 from mfnet.claims.finite_samples import closure, starting_error_samples
+from mfnet.claims.hydrodynamics import hydrodynamics
 from mfnet.claims.infinite_data import population_dynamics
 from mfnet.claims.laziness import kernel_change
 from mfnet.claims.lazy import lazy_kernel
@@ -24,6 +25,7 @@ CLAIMS: dict[str, Claim] = {
         clock,
         regimes,
         population_dynamics,
+        hydrodynamics,
         bands,
         starting_error,
         fixed_point,

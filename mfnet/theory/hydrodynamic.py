@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -33,6 +34,9 @@ _POINTS = {1: 16, 2: 8, 3: 6}
 
 #: What of a solution is no series in time.
 _FIXED = ("model", "measure")
+
+#: Tail of the output at which curves end: beyond, they are those of the points of the quadrature.
+LARGEST_TAIL = 0.05
 
 #: Rule of each law of the inputs, where none is given.
 _RULES = {"normal": "sign", "mixture": "mixture", "latent": "sign"}
@@ -57,9 +61,9 @@ class HydrodynamicSolution:
         train_error, test_error: Fractions of wrong signs of training labels, and of true ones.
         displacement: |θ − θ₀|/|θ₀| over all nodes.
         margin_at: The smallest u > 0 at the margin, αF = h; inf where there is none.
-        tail: Share of the nodes' motion that is that of the outermost ones. Where it is not small the few nodes that
-            started largest run away, as they do for activations that grow faster than linearly; a limit of infinitely
-            many nodes then does not exist.
+        tail: Output of the outermost nodes relative to that of all. Where it is not small the few nodes that started
+            largest run away, as they do for activations that grow faster than linearly, such as ReLU²; a limit of
+            infinitely many nodes then does not exist.
     """
 
     model: Hydrodynamic
@@ -89,6 +93,14 @@ class HydrodynamicSolution:
         equation = self.model.equation(self.measure)
         length = np.full(len(u), math.sqrt(self.model.d - u.shape[1]))
         return np.array([equation.output(theta, u, length) for theta in self.theta])
+
+
+class Density(NamedTuple):
+    """Density of the nodes in the plane of (a, v), on the mesh into which a square of initial values has moved."""
+
+    a: Float[Array, "T p p"]
+    v: Float[Array, "T p p"]
+    value: Float[Array, "T p p"]
 
 
 @dataclass(frozen=True)
@@ -246,8 +258,17 @@ class Hydrodynamic(Theory):
             "test_error": test_error,
             "displacement": math.sqrt(float(moved.sum() / size)),
             "margin_at": self._at_margin(flow),
-            "tail": 0.0 if still else float(moved @ outermost / moved.sum()),
+            "tail": self._tail(flow, outermost),
         }
+
+    def _tail(self, flow: Flow, outermost: Bool[Array, " n"]) -> float:
+        """Root mean square over inputs of the output of the outermost nodes, relative to that of all."""
+        points, output = flow.field.points, flow.field.output
+        if (whole := float(points.weights @ output**2)) < _UNDECIDED**2:
+            return 0.0
+        equation = replace(flow.equation, measure=np.where(outermost, flow.equation.measure, 0.0))
+        part = float(points.weights @ equation.output(flow.theta, points.u, points.length) ** 2)
+        return math.sqrt(part / whole)
 
     def _right(self, points: Points) -> Float[Array, " q"]:
         """Probability of a training label 1."""
@@ -279,8 +300,9 @@ class Hydrodynamic(Theory):
 
     def series(self, t: Float[Array, " T"]) -> dict[str, Curve]:
         solution = self.solve(t)
+        ends = np.maximum.accumulate(solution.tail) > LARGEST_TAIL
         names = ("gamma", "unsatisfied", "loss", "train_error", "test_error", "displacement")
-        return {name: Curve(getattr(solution, name)) for name in names}
+        return {name: Curve(np.where(ends, np.nan, getattr(solution, name))) for name in names}
 
     def nodes(
         self, t: Float[Array, " T"], a0: Float[Array, " n"], w_par0: Float[Array, " n"], w_perp0: Float[Array, " n"]
@@ -292,6 +314,29 @@ class Hydrodynamic(Theory):
         paths = self.solve(t, np.column_stack([a0, v0, r0])).theta[:, -len(a0) :]
         others = (paths[..., 2:] ** 2).sum(axis=2)
         return Nodes(paths[..., 0], paths[..., 1], np.sqrt(others))
+
+    def density(self, t: Numbers, reach: float = 3.5, points: int = 61) -> Density:
+        """Density of (a, v) for one latent direction and nodes of average length: ρ_t(θ(t)) = ρ₀(θ₀)/|∂θ(t)/∂θ₀|.
+
+        Args:
+            t: Increasing times.
+            reach: Half the side of the square of initial values, in their standard deviations.
+            points: Points along it.
+
+        Raises:
+            ValueError: For several latent directions.
+        """
+        if self.law.k != 1:
+            raise ValueError(f"the density in the plane of (a, v) is that of one latent direction, and there are {self.law.k}")
+        x = np.linspace(-reach, reach, points)
+        a0, v0 = np.meshgrid(self.a_std * x, self.w_std * x, indexing="ij")
+        length = self.w_std * _lengths(self.d - 1).mean()
+        carried = np.column_stack([a0.ravel(), v0.ravel(), np.full(a0.size, length)])
+        theta = self.solve(t, carried).theta[:, -len(carried) :]
+        a, v = theta[..., 0].reshape(-1, points, points), theta[..., 1].reshape(-1, points, points)
+        (a_a, a_v), (v_a, v_v) = (np.gradient(moved, a0[:, 0], v0[0], axis=(1, 2)) for moved in (a, v))
+        start = np.exp(-0.5 * (x[:, None] ** 2 + x**2)) / (2.0 * math.pi * self.a_std * self.w_std)
+        return Density(a, v, start / np.abs(a_a * v_v - a_v * v_a))
 
     def _latent_components(self, a0: Float[Array, " n"]) -> Float[Array, "n k"] | None:
         """v of the run's nodes that have these a at t = 0."""

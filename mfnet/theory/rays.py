@@ -22,7 +22,7 @@ from mfnet.theory.latent import LatentLaw
 _EDGES = {1: (0.0, 0.015, 0.06, 0.15, 0.3, 0.5, 1.0), 2: (0.0, 0.08, 0.2, 0.35, 0.55, 1.0), 3: (0.0, 0.15, 0.3, 0.5, 1.0)}
 
 #: Gauss–Legendre points of a panel in radius, and of one in angle, by the number of latent directions.
-_RADIAL, _ANGULAR = {1: 12, 2: 8, 3: 6}, {1: 1, 2: 8, 3: 3}
+_RADIAL, _ANGULAR = {1: 12, 2: 8, 3: 6}, {1: 1, 2: 5, 3: 3}
 
 #: Radii at which the output is looked at for crossings, denser towards 0.
 _LOOKED = {1: 96, 2: 32, 3: 24}
@@ -154,7 +154,7 @@ def _directions(law: LatentLaw, n: int) -> tuple[Float[Array, "r k"], Float[Arra
     if law.k == 1:
         return np.array([[1.0], [-1.0]]), np.ones(2)
     if law.k == 2:
-        angles = np.unique(np.concatenate([np.arange(5) * math.pi / 2.0, _angular_jumps(law)]))
+        angles = np.unique(np.concatenate([np.arange(9) * math.pi / 4.0, _angular_jumps(law)]))
         angles = angles[np.concatenate([[True], np.diff(angles) > 1e-9])]
         half, middle = np.diff(angles)[:, None] / 2.0, (angles[1:] + angles[:-1])[:, None] / 2.0
         theta, weights = (middle + half * x).ravel(), (half * w).ravel()
