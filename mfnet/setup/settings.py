@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from mfnet.theory.initial import INITS
+
 
 class Effect(Enum):
     """What a setting changes."""
@@ -104,6 +106,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("mean_field.dt", *POSITIVE_OR_NULL),
     Setting("mean_field.scheme", *_one_of("euler", "rotation")),
     Setting("network.activation", *NAMED),
+    Setting("network.init", *_one_of(*INITS)),
     Setting("network.a_std", *POSITIVE),
     Setting("network.w_std", *POSITIVE),
     Setting("loss.name", *NAMED),

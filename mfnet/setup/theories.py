@@ -151,4 +151,4 @@ class Theories:
         if self.predicts_nothing or self.mean_field.needs_draw:
             return []
         looked = np.union1d(times, np.geomspace(times[1], times[-1], 100)[1:-1]) if len(times) > 2 else times
-        return trust(self.mean_field, self.setup.M, self.setup.N, looked)
+        return trust(self.mean_field, self.setup.M, self.setup.N, looked, self.setup.network["init"])

@@ -69,6 +69,7 @@ class Pieces:
             setup.d,
             activation(setup),
             generator=generator(seed, "network"),
+            init=setup.network["init"],
             a_std=setup.network["a_std"],
             w_std=setup.network["w_std"],
             dtype=torch.float64 if self.precision == "float64" else torch.float32,
