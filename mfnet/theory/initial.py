@@ -3,11 +3,13 @@
 ``independent``: every a is N(0, A²), every w N(0, B²I), all independent.
 
 ``balanced``: n = M/4 pairs (a, w), each with all four signs, (±a, ±w). Every moment that is odd in the a or odd in the
-w is then 0: E a, E w, E[a w], E[a w wᵀ], …, and f₀. The a are rescaled so that E a² = A². The w have random orthogonal
-directions, up to d at a time, and lengths of the law of N(0, B²I); with P = E w wᵀ they are rescaled so that
+w is then 0: E a, E w, E[a w], E[a w wᵀ], …, and f₀. The a are scaled so that E a² = A². Of the second moments
+P = E w wᵀ
 
-- P = B²I, if M ≥ 4d;
-- tr P = B²d alone, if M < 4d: n weights do not span the space.
+- all are exact, P = B²I, if M ≥ 4d: the n × d matrix of the w has orthonormal columns, but for a factor;
+- the trace alone is, tr P = B²d, if M < 4d: n weights do not span the space. They are orthogonal to each other.
+
+A single node keeps the law of an independent one to leading order (`mfnet.network.initial_values`).
 
 With labels odd in x and inputs of spherical symmetry (N = ∞) the balanced network is not only closer to M = ∞. While F
 is odd, φy is odd in x, and only the odd part cz of σ moves a node: all turn by the same γ (eq. 10). On these hyperbolas
