@@ -5,6 +5,7 @@ name it in `CLAIMS`.
 """
 
 from mfnet.claims.analytic import clock, regimes
+from mfnet.claims.balanced import balanced
 from mfnet.claims.claim import Claim, Evidence, Row, Verdict, claim, inside, near
 from mfnet.claims.effort import Effort
 from mfnet.claims.finite_samples import closure, starting_error_samples
@@ -26,6 +27,7 @@ CLAIMS: dict[str, Claim] = {
         population_dynamics,
         bands,
         starting_error,
+        balanced,
         fixed_point,
         steps,
         ways,

@@ -102,7 +102,8 @@ def starting_error(
     mu = k1 * m * x_par / d
     variance = np.maximum(sample - mu**2 / N, 0.0)
     if math.isfinite(M):
-        variance = variance + _node_variance(FiniteWidth(replace(mean_field, flip=0.0), M, init), x_par) * (k1 * m) ** 2 * (1.0 + length * d / (N * m**2))
+        nodes = _node_variance(FiniteWidth(replace(mean_field, flip=0.0), M, init), x_par)
+        variance = variance + nodes * (k1 * m) ** 2 * (1.0 + length * d / (N * m**2))
     return float(weight @ special.ndtr(-mu / np.sqrt(np.maximum(variance, 1e-300))))
 
 

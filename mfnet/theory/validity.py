@@ -68,9 +68,7 @@ def finite_samples_term(mean_field: MeanField, N: int, solution: MeanFieldSoluti
         return np.sqrt(solution.force_square * across / N) / np.maximum(force, 0.0)
 
 
-def trust(
-    mean_field: MeanField, M: int, N: int, t: Float[Array, " T"], init: str = "independent"
-) -> list[Trust]:
+def trust(mean_field: MeanField, M: int, N: int, t: Float[Array, " T"], init: str = "independent") -> list[Trust]:
     """Until when each prediction is trustworthy.
 
     Args:

@@ -112,7 +112,7 @@ def test_the_starting_error_is_that_of_networks(M, N, d):
         errors.append(np.mean(speed * x_test[:, 0] < 0))
     predicted = starting_error(MeanField(d=d), N, M, "balanced")
     assert np.mean(errors) == pytest.approx(predicted, abs=3.0 * np.std(errors) / math.sqrt(60) + 0.05 * predicted)
-    if M >= 4 * d:
+    if 4 * d <= M:
         assert predicted == starting_error(MeanField(d=d), N)
 
 
