@@ -25,6 +25,11 @@ TILE_ELEMENTS = {"cpu": 2**19, "cuda": 2**26}
 TILE_NODES = {"cpu": 1024, "cuda": 2**14}
 
 
+def precision_for(alpha: float) -> str:
+    """'float64' from α = 100 on, where F is a small difference of outputs, else 'float32'."""
+    return "float64" if alpha >= 100.0 else "float32"
+
+
 class Nodes(NamedTuple):
     """Parameters of the nodes of R networks."""
 

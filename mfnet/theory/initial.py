@@ -13,7 +13,7 @@ A single node keeps the law of an independent one to leading order (`mfnet.netwo
 
 With labels odd in x and inputs of spherical symmetry (N = ∞) the balanced network is not only closer to M = ∞. While F
 is odd, φy is odd in x, and only the odd part cz of σ moves a node: all turn by the same γ (eq. 10). On these hyperbolas
-(a, w) → (−a, −w) is still a symmetry of the nodes, which leaves F odd and so linear, F = (c/√d) x·E[a w]; that vector is
+(a, w) → (−a, −w) is still a symmetry of the nodes, so that F stays odd, hence linear, F = (c/√d) x·E[a w]; and that is
 the limit's if P = B²I. So for M ≥ 4d the flow *is* that of M = ∞, at all times, and nothing of it is left to the draw.
 For M < 4d the scatter of P is left (`weight_scatter`), and it is larger than that of M independent nodes where M < 2d,
 since there are M/4 different weights. On a fixed training set it is not: the even part of the tangent kernel, which

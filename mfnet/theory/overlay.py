@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Integer
 
 Array = np.ndarray
 
@@ -72,6 +72,20 @@ class Theory:
     def satisfaction(self, t: Float[Array, " T"]) -> Curve | None:
         """The projection |ŵ*·x| that becomes satisfied at t (Fig. 1d), or None; inf where none is yet."""
         return None
+
+
+def drawn_nodes(draw: Draw, a0: Float[Array, " n"], w_par0: Float[Array, " n"]) -> Integer[Array, " n"] | None:
+    """Which nodes of a draw start at (a0, w_par0); None if some are of another draw.
+
+    Balanced nodes have their a in common with others: of these the one is meant whose w∥ is nearest.
+    """
+    w_par = draw.w0 @ draw.direction
+    order = np.argsort(draw.a0, kind="stable")
+    first, last = (np.searchsorted(draw.a0, a0, side, sorter=order) for side in ("left", "right"))
+    if (first == last).any():
+        return None
+    same = (order[i:j] for i, j in zip(first, last, strict=True))
+    return np.array([some[np.abs(w_par[some] - w).argmin()] for some, w in zip(same, w_par0, strict=True)])
 
 
 def checked_series(theory: Theory, t: Float[Array, " T"]) -> dict[str, Curve]:
