@@ -10,6 +10,7 @@ from mfnet.claims.claim import Claim, Evidence, Row, Verdict, claim, inside, nea
 from mfnet.claims.effort import Effort
 from mfnet.claims.finite_samples import closure, starting_error_samples
 from mfnet.claims.infinite_data import population_dynamics
+from mfnet.claims.infinite_width import infinite_width
 from mfnet.claims.laziness import kernel_change
 from mfnet.claims.lazy import lazy_kernel
 from mfnet.claims.networks import final_errors, full_fit, steps, ways
@@ -38,6 +39,7 @@ CLAIMS: dict[str, Claim] = {
         onset_noise,
         starting_error_samples,
         closure,
+        infinite_width,
         lazy_kernel,
         kernel_change,
         other_data,

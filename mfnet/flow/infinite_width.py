@@ -6,7 +6,7 @@ another network; M′ is doubled until the two agree, or 2M′ is as large as al
 their bands the difference from those of M′.
 
 The run's own nodes can be laid into it: they are carried along as passive nodes, with no part in the output, by the
-averaged forces that the 2M′ nodes have felt.
+averaged forces and the steps of the 2M′ nodes.
 
 **When to use it.** Wherever examples are few: rich and late, with flipped labels, on real data, with an activation or a
 loss of one's own, of which the other theories know nothing. It says nothing of what finite M does, which is the point:
@@ -28,7 +28,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mfnet.compute.seeding import generator
-from mfnet.flow.averaged import Averaged, AveragedState
+from mfnet.flow.averaged import Averaged, AveragedState, expected_share
 from mfnet.flow.evaluator import Batch, Evaluator
 from mfnet.flow.motion import moved
 from mfnet.flow.objective import Objective
@@ -36,7 +36,7 @@ from mfnet.flow.stopping import StoppingRules
 from mfnet.network import ACTIVATIONS, LOSSES, MarginLoss, MeanFieldNetwork, activation_of, loss_of
 from mfnet.network.networks import Nodes, precision_for
 from mfnet.network.observables import ObservedSeries, node_projections
-from mfnet.record.series import MEAN_FORCE, SLIDING, TEST_ERROR
+from mfnet.record.series import MEAN_FORCE, TEST_ERROR
 from mfnet.record.stop_reason import StopReason
 from mfnet.setup.pieces import resolve
 from mfnet.theory import Curve, Draw, Theory
@@ -114,9 +114,7 @@ class InfiniteWidth(Theory):
             if not isinstance(value := getattr(self, name), int) or value < 1:
                 raise ValueError(f"{name}={value!r} must be a whole number of at least 1, in units of 4d nodes")
         if self.largest < 2 * self.first:
-            raise ValueError(
-                f"largest={self.largest} must be at least twice first={self.first}: M′ and 2M′ are compared"
-            )
+            raise ValueError(f"largest={self.largest} is below twice first={self.first}: 2M′ is compared with M′")
         for name in ("rtol", "atol"):
             if not getattr(self, name) > 0.0:
                 raise ValueError(f"{name}={getattr(self, name)!r} must be above 0")
@@ -150,18 +148,14 @@ class InfiniteWidth(Theory):
         found = drawn_nodes(draw, a0, w_par0)
         if found is None:
             return None
-        evaluator = flow.objective.evaluators[0]
-        passive = Nodes(*(torch.as_tensor(values[found])[None].to(evaluator.x) for values in (draw.a0, draw.w0)))
-        direction = torch.as_tensor(draw.direction).to(evaluator.x)[None]
-        rows, last, k = [], 0.0, 0
-        with evaluator.threads():
-            for until in t:
-                while k < len(flow.taken) and flow.taken[k][0] <= until:
-                    now, force = flow.taken[k]
-                    passive = _carried(evaluator, passive, force, now - last)
-                    last, k = now, k + 1
-                projections = node_projections(passive.w, direction)
-                rows.append([values[0].double().numpy() for values in (passive.a, *projections)])
+        like = flow.objective.networks.a
+        start = (torch.as_tensor(values[found])[None].to(like) for values in (draw.a0, draw.w0))
+        direction = torch.as_tensor(draw.direction).to(like)[None]
+        passive, rows = _Passive(flow, Nodes(*start)), []
+        for until in t:
+            passive.advance_to(float(until))
+            a, w = passive.nodes
+            rows.append([values[0].double().numpy() for values in (a, *node_projections(w, direction))])
         return Trajectories(*(np.array(column) for column in zip(*rows, strict=True)))
 
     def _solve(self, t: Float[Array, " T"]) -> tuple[_Followed, _Followed]:
@@ -206,12 +200,8 @@ class InfiniteWidth(Theory):
         flow = _Recorded(Objective(network, loss, self.alpha, lambda _: Batch(x, y), fixed=True))
         at_rest = float(loss.force(torch.full((1, 1), self.h, dtype=torch.float64))) == 0.0
         flow.rules = StoppingRules(satisfied=1.0 if at_rest else math.inf)
-        started = time.monotonic()
-        margins = flow.margins()
-        seconds = EVALUATIONS * 3.0 * (time.monotonic() - started)
-        if tell and seconds > TOLD:
-            about = f"M={M} and {2 * M} nodes, N={len(y)}: about {seconds:.2g} s, twice that for each doubling after"
-            print(f"mfnet: infinite_width trains {about}", file=sys.stderr, flush=True)
+        if tell:
+            self._tell(flow, M)
         observed = ObservedSeries(network, loss, flow.objective.alpha, direction[None])
         f0, rows = network.output(x_test, initial=True), []
         for until in t:
@@ -220,12 +210,22 @@ class InfiniteWidth(Theory):
                 flow.step(until=float(until))
             margins = flow.margins()
             test = self.alpha * y_test * (network.output(x_test) - f0)
-            row = observed(observed.nodes(), margins, test[None]) | flow.observed
-            if ended:  # at rest: the flow tells of the time before
-                row |= {MEAN_FORCE: np.zeros(1), SLIDING: np.zeros(1)}
+            row = observed(observed.nodes(), margins, test[None])
+            row[MEAN_FORCE] = np.zeros(1) if ended else flow.observed[MEAN_FORCE]  # the flow's is of before it ended
             lost = flow.stop_reason not in (None, StopReason.ALL_SATISFIED)
             rows.append({name: math.nan if lost else float(values[0]) for name, values in row.items()})
         return _Followed({name: np.array([row[name] for row in rows]) for name in rows[0]}, flow)
+
+    def _tell(self, flow: _Recorded, M: int) -> None:
+        """Says what it costs, if that is more than seconds, by the time of one pass over the examples, half a drive."""
+        evaluator, nodes = flow.objective.parts()[0]
+        flow.margins()  # which begins, and takes what is done once
+        started = time.monotonic()
+        evaluator.margins(nodes)
+        seconds = 2.0 * EVALUATIONS * (time.monotonic() - started) * (M + 2 * M) / M
+        if seconds > TOLD:
+            about = f"M={M} and {2 * M} nodes, N={evaluator.N}: about {seconds:.2g} s, and more for each doubling"
+            print(f"mfnet: infinite_width trains {about}", file=sys.stderr, flush=True)
 
     @property
     def _loss(self) -> MarginLoss:
@@ -237,9 +237,32 @@ def _named(key: str, given: Any, known: dict[str, Any]) -> Any:
     return resolve(key, given) if isinstance(given, str) and given not in known else given
 
 
-def _carried(evaluator: Evaluator, nodes: Nodes, force: Float[Tensor, "1 N"], dt: float) -> Nodes:
-    """Passive nodes after a step of ``dt`` under given forces, of second order (Heun)."""
-    n_forced = force.count_nonzero(dim=1).tolist()
-    before = evaluator.rates(nodes, force, n_forced)
-    after = evaluator.rates(moved(evaluator.activation, nodes, before, [dt]), force, n_forced)
-    return moved(evaluator.activation, nodes, (before + after) / 2.0, [dt])
+class _Passive:
+    """Nodes that have no part in the output, carried through the steps of a flow by the method of `Averaged`.
+
+    Args:
+        flow: The flow, which has been there.
+        nodes: Where they start.
+    """
+
+    def __init__(self, flow: _Recorded, nodes: Nodes):
+        self._evaluator, self._steps = flow.objective.evaluators[0], iter([*flow.taken, None])
+        self._next = next(self._steps)
+        self.nodes, self._change = nodes, torch.zeros(())
+        self._t, self._dt, self._force = 0.0, 0.0, 0.0
+
+    def advance_to(self, t: float) -> None:
+        """Takes all steps that end by ``t``."""
+        with self._evaluator.threads():
+            while self._next is not None and self._next[0] <= t:
+                self._take(*self._next)
+                self._next = next(self._steps)
+
+    def _take(self, t: float, force: Float[Tensor, "1 N"]) -> None:
+        evaluator, dt, total = self._evaluator, t - self._t, float(force.abs().sum(dtype=torch.float64))
+        n_forced = force.count_nonzero(dim=1).tolist()
+        rates = evaluator.rates(self.nodes, force, n_forced)
+        expected = self._change * expected_share(dt, self._dt, total, self._force)
+        self.nodes = moved(evaluator.activation, self.nodes, torch.add(rates, expected, alpha=0.5), [dt])
+        self._change = evaluator.rates(self.nodes, force, n_forced) - rates
+        self._t, self._dt, self._force = t, dt, total
