@@ -86,7 +86,8 @@ class InfiniteWidth(Theory):
         seed: Of the run, which balanced nodes are drawn from for another purpose.
         first: M′ at first, in units of 4d.
         largest: 2M′ at most, likewise.
-        rtol: Difference of the test error between M′ and 2M′, relative, root mean square over times.
+        rtol: Difference of the test error between M′ and 2M′, relative: root mean square over times, of the minimum,
+            and at the last time.
         atol: Difference of ⟨φ̄⟩ between them, the largest; it is n_u, averaged over what slides along the margin.
         draw: The run; `of_draw` gives it.
 
@@ -175,12 +176,13 @@ class InfiniteWidth(Theory):
         return small, large
 
     def _agree(self, small: _Followed, large: _Followed) -> bool:
-        """Whether two networks are the same within tolerances; what neither has at t = 0 counts as the same."""
-        error, forces = ((one.series[name] for one in (small, large)) for name in (TEST_ERROR.name, MEAN_FORCE))
-        less, more = error
-        relative = np.abs(less - more) / np.maximum(more, 1.0 / len(self._actual.y_test))
-        mean_square = float(np.sqrt(np.mean(relative**2)))
-        return mean_square <= self.rtol and float(np.abs(np.subtract(*forces)).max()) <= self.atol
+        """Whether two networks are the same within tolerances."""
+        less, more = (one.series[TEST_ERROR.name] for one in (small, large))
+        resolved = 1.0 / len(self._actual.y_test)
+        relative = np.append(less - more, less.min() - more.min()) / np.maximum(np.append(more, more.min()), resolved)
+        typical, least, final = np.sqrt(np.mean(relative[:-1] ** 2)), relative[-1], relative[-2]
+        forces = np.abs(small.series[MEAN_FORCE] - large.series[MEAN_FORCE])
+        return max(typical, abs(least), abs(final)) <= self.rtol and float(forces.max()) <= self.atol
 
     def _follow(self, M: int, t: Float[Array, " T"], *, tell: bool = False) -> _Followed:
         """Trains M balanced nodes, and looks at them at times ``t``; NaN from where the flow ends for a bad reason."""
