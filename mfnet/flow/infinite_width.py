@@ -11,6 +11,36 @@ averaged forces and the steps of the 2M′ nodes.
 **When to use it.** Wherever examples are few: rich and late, with flipped labels, on real data, with an activation or a
 loss of one's own, of which the other theories know nothing. It says nothing of what finite M does, which is the point:
 what is left between it and a network is that. On infinitely many examples `mfnet.theory.FiniteWidth` is exact and free.
+
+**Measured** (`mfnet validate infinite-width`; d = 25, hinge, h = 1, normal inputs; to 20 natural times for α ≤ 0.05, 30
+for α = 1, 60 for α = 10³): against the mean of 4 independent networks of M = 100d on the same examples ("net"), beside
+the kernel closure; minimum and final test error, the largest deviation of ⟨φ̄⟩ and of the instantaneous n_u, which
+chatters while examples slide (two networks of M = 100d on the same examples differ in it by up to 0.05), and seconds on
+a busy core.
+
+               minimum                final                  largest deviation of       seconds
+====  ===  ===  =====  =====  =======  =====  =====  =======  ====  ====  =======  =====  ====  =======
+α     N/d  ε    net    ours   closure  net    ours   closure  ⟨φ̄⟩   ours  closure  2M′/d  ours  closure
+====  ===  ===  =====  =====  =======  =====  =====  =======  ====  ====  =======  =====  ====  =======
+10⁻³  10   0    .0639  .0653  .0510    .0659  .0668  .0512    .005  .019  .077     32     2     0.2
+10⁻³  10   .05  .101   .100   .0983    .164   .167   .121     .003  .027  .120     32     3     0.2
+10⁻³  40   0    .0396  .0413  .0290    .0421  .0420  .0295    .002  .011  .048     16     3     0.6
+10⁻³  40   .05  .0544  .0545  .0423    .155   .150   .0592    .003  .012  .116     16     25    1.0
+0.05  10   0    .0638  .0645  .0563    .0649  .0655  .0563    .007  .035  .072     16     3     0.4
+0.05  10   .05  .101   .101   .0963    .159   .156   .121     .004  .054  .070     16     4     0.8
+0.05  40   0    .0386  .0390  .0385    .0416  .0420  .0400    .003  .016  .033     32     4     0.4
+0.05  40   .05  .0563  .0573  .0500    .124   .117   .0915    .004  .023  .097     16     21    1.1
+1     10   0    .0638  .0645  .0645    .0646  .0650  .0645    .005  .012  .036     32     4     0.6
+1     10   .05  .0995  .104   .100     .152   .156   .138     .006  .031  .056     16     4     0.7
+1     40   0    .0403  .0398  .0390    .0445  .0440  .0423    .003  .011  .026     32     6     1.0
+1     40   .05  .0561  .0578  .0498    .122   .121   .106     .003  .023  .068     16     13    1.1
+10³   10   0    .0718  .0722  .0683    .0734  .0722  .0700    .013  .036  .044     64     6     0.5
+10³   10   .05  .108   .113   .104     .155   .159   .152     .017  .030  .078     64     7     0.6
+10³   40   0    .0457  .0450  .0437    .0486  .0467  .0475    .005  .009  .032     64     10    1.0
+10³   40   .05  .0572  .0590  .0585    .0892  .0915  .0905    .005  .011  .066     64     10    1.0
+====  ===  ===  =====  =====  =======  =====  =====  =======  ====  ====  =======  =====  ====  =======
+
+47 of 48 minima, finals and ⟨φ̄⟩ are within 5 % or 0.02 outright, all within these and 3 standard errors of the networks.
 """
 
 from __future__ import annotations
