@@ -10,7 +10,7 @@ averaged forces and the steps of the 2M′ nodes.
 
 **When to use it.** Wherever examples are few: rich and late, with flipped labels, on real data, with an activation or a
 loss of one's own, of which the other theories know nothing. It says nothing of what finite M does, which is the point:
-what is left between it and a network is that. On infinitely many examples `mfnet.theory.FiniteWidth` is exact and free.
+what is left between it and a network is that. On infinitely many examples `mfnet.theory.MeanField` is exact and free.
 
 **Measured** (`mfnet validate infinite-width`; d = 25, hinge, h = 1, normal inputs; to 20 natural times for α ≤ 0.05, 30
 for α = 1, 60 for α = 10³): against the mean of 4 independent networks of M = 100d on the same examples ("net"), beside
