@@ -209,10 +209,11 @@ class InfiniteWidth(Theory):
         """Whether two networks are the same within tolerances."""
         less, more = (one.series[TEST_ERROR.name] for one in (small, large))
         resolved = 1.0 / len(self._actual.y_test)
-        relative = np.append(less - more, less.min() - more.min()) / np.maximum(np.append(more, more.min()), resolved)
-        typical, least, final = np.sqrt(np.mean(relative[:-1] ** 2)), relative[-1], relative[-2]
-        forces = np.abs(small.series[MEAN_FORCE] - large.series[MEAN_FORCE])
-        return max(typical, abs(least), abs(final)) <= self.rtol and float(forces.max()) <= self.atol
+        relative = np.abs(less - more) / np.maximum(more, resolved)
+        least = abs(less.min() - more.min()) / max(more.min(), resolved)
+        typical, final = np.sqrt(np.mean(relative**2)), relative[-1]
+        forces = np.abs(small.series[MEAN_FORCE] - large.series[MEAN_FORCE]).max()
+        return bool(max(typical, least, final) <= self.rtol and forces <= self.atol)
 
     def _follow(self, M: int, t: Float[Array, " T"], *, tell: bool = False) -> _Followed:
         """Trains M balanced nodes, and looks at them at times ``t``; NaN from where the flow ends for a bad reason."""
