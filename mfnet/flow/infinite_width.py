@@ -103,7 +103,7 @@ class _Followed(NamedTuple):
 class InfiniteWidth(Theory):
     """Prediction of one run by balanced networks on its examples; without `of_draw` there is nothing to predict.
 
-    Costs about three times a run with 2M′ nodes (M′, 2M′ and what came before), on the CPU; says so before it starts
+    Costs about twice a run with 2M′ nodes (M′, 2M′ and what came before), on the CPU; says so before it starts
     if that is more than seconds. A run that ends between two observations asks again, at M′ and 2M′ alone. The
     averaged forces are kept, 4 or 8 bytes an example and step.
 
