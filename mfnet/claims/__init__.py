@@ -5,11 +5,13 @@ name it in `CLAIMS`.
 """
 
 from mfnet.claims.analytic import clock, regimes
+from mfnet.claims.balanced import balanced
 from mfnet.claims.claim import Claim, Evidence, Row, Verdict, claim, inside, near
 from mfnet.claims.effort import Effort
 from mfnet.claims.finite_samples import closure, starting_error_samples
 from mfnet.claims.hydrodynamics import hydrodynamics
 from mfnet.claims.infinite_data import population_dynamics
+from mfnet.claims.infinite_width import infinite_width
 from mfnet.claims.laziness import kernel_change
 from mfnet.claims.lazy import lazy_kernel
 from mfnet.claims.networks import final_errors, full_fit, steps, ways
@@ -28,6 +30,7 @@ CLAIMS: dict[str, Claim] = {
         hydrodynamics,
         bands,
         starting_error,
+        balanced,
         fixed_point,
         steps,
         ways,
@@ -38,6 +41,7 @@ CLAIMS: dict[str, Claim] = {
         onset_noise,
         starting_error_samples,
         closure,
+        infinite_width,
         lazy_kernel,
         kernel_change,
         other_data,

@@ -16,6 +16,7 @@ from mfnet.setup.errors import InvalidSettingError, SettingError
 from mfnet.setup.names import REFUSED, suggestion
 from mfnet.setup.pieces import Builder
 from mfnet.setup.settings import BY_KEY, CLOSED, LIGHTNINGS, OF_THE_COMMAND, SETTINGS, SYMBOLS_AND_GROUPS
+from mfnet.theory.initial import check_init
 from mfnet.theory.projections import radius_law
 
 #: What a run may lack.
@@ -114,6 +115,10 @@ def _check_together(config: Mapping[str, Any]) -> None:
             radius_law(data.get("radius") or {})
         except ValueError as error:
             raise InvalidSettingError("data.radius", data.get("radius"), str(error)) from None
+    try:
+        check_init(config["network"]["init"], config["M"])
+    except ValueError:
+        raise InvalidSettingError("M", config["M"], "must be a multiple of 4 with network.init=balanced") from None
     t_min, t_max = schedule.get("t_min"), schedule.get("t_max")
     if t_min is not None and t_max is not None and not t_min < t_max:
         raise InvalidSettingError("schedule.t_min", t_min, f"must be below schedule.t_max={t_max}")

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from mfnet.theory.initial import INITS
+
 
 class Effect(Enum):
     """What a setting changes."""
@@ -114,6 +116,7 @@ SETTINGS: tuple[Setting, ...] = (
         Effect.RECORD,
     ),
     Setting("network.activation", *NAMED),
+    Setting("network.init", *_one_of(*INITS)),
     Setting("network.a_std", *POSITIVE),
     Setting("network.w_std", *POSITIVE),
     Setting("loss.name", *NAMED),

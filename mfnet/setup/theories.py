@@ -38,11 +38,23 @@ class Theories:
 
     def __init__(self, setup: Setup, draw: Callable[[], Draw]):
         self.setup, self.draw = setup, draw
+        objects = {**setup.objects, **self._given_again()}
         self._build = Builder(
             setup.config,
-            setup.objects,
+            objects,
             [(setup.mean_field, lambda: self.mean_field), (setup.hydrodynamic, lambda: self.hydrodynamic)],
         )
+
+    def _given_again(self) -> dict[str, Any]:
+        """The user's own activation and loss, where a theory has the same one among its settings."""
+        again = {}
+        for key, leaf in (("network.activation", "activation"), ("loss.name", "loss")):
+            for name in self.names if key in self.setup.objects else ():
+                theory = self.setup.theory if name == "theory" else self.setup.overlay[name]
+                group, _, own = key.partition(".")
+                if leaf in theory and theory[leaf] == getattr(self.setup, group)[own]:
+                    again[f"{_key(name)}.{leaf}"] = self.setup.objects[key]
+        return again
 
     @cached_property
     def mean_field(self) -> MeanField:
@@ -180,7 +192,7 @@ class Theories:
         Raises:
             InvalidSettingError: If it is none, or refuses its settings.
         """
-        key = name if name == "theory" else f"overlay.{name}"
+        key = _key(name)
         theory = self._build(key)
         if not isinstance(theory, Theory):
             wanted = "must be a class derived from mfnet.theory's Theory"
@@ -202,7 +214,7 @@ class Theories:
         except Exception as error:  # a theory of one's own may fail in any way
             if not own:
                 raise
-            key = name if name == "theory" else f"overlay.{name}"
+            key = _key(name)
             raise InvalidSettingError(f"{key}._target_", name_of(theory), said(error)) from error
         return prediction
 
@@ -211,4 +223,9 @@ class Theories:
         if self._departure is not None or self.mean_field.needs_draw:
             return []
         looked = np.union1d(times, np.geomspace(times[1], times[-1], 100)[1:-1]) if len(times) > 2 else times
-        return trust(self.mean_field, self.setup.M, self.setup.N, looked)
+        return trust(self.mean_field, self.setup.M, self.setup.N, looked, self.setup.network["init"])
+
+
+def _key(name: str) -> str:
+    """Where the settings of a theory stand."""
+    return name if name == "theory" else f"overlay.{name}"

@@ -69,7 +69,7 @@ from mfnet.theory.arrays import Array
 from mfnet.theory.closure_flow import ClosureFlow
 from mfnet.theory.losses import check_convex
 from mfnet.theory.mean_field import MeanField
-from mfnet.theory.overlay import Curve, Draw, Nodes, Theory
+from mfnet.theory.overlay import Curve, Draw, Nodes, Theory, drawn_nodes
 
 
 @dataclass(frozen=True)
@@ -167,9 +167,9 @@ class LinearClosure(Theory):
     ) -> Nodes | None:
         solution, draw = self.solve(t), self.draw
         assert draw is not None
-        found = draw.find(a0)
+        found = drawn_nodes(draw, a0, w_par0)
         if found is None:
-            return None  # nodes of another draw: their components across ŵ* are not known
+            return None  # their components across ŵ* are not known
         theta = np.column_stack([draw.a0, draw.w0])[found]
         a, w_par = solution.a_row @ theta.T, solution.w_par_row @ theta.T
         across = w_par0**2 + w_perp0**2 - a0**2 + a**2 - w_par**2  # a² − |w|² is conserved

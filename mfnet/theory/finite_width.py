@@ -7,6 +7,13 @@ satisfaction (Fig. 1d), the generalisation error and the unsatisfied fraction of
 With σ(z) = cz + e(z), e even, the fluctuation splits into two uncorrelated parts: that of
 ``c(a z − a₀ z₀)``, a polynomial of normal variables, and that of ``a e(z) − a₀ e(z₀)``, in closed form
 where e = β|z| (ReLU, leaky ReLU, linear) and by Gauss–Hermite quadrature otherwise.
+
+Of balanced nodes (`mfnet.theory.initial`) the even part is 0 in every draw, since (−a, −w) is a node where (a, w) is,
+and of the odd part only the scatter of P = E w wᵀ is left, exactly:
+
+    σ_M² = (c²/d) B⁴ S² (C² x∥² Var P∥∥ + |x⊥|² Var P∥⊥),
+
+0 from M = 4d on: then F does not depend on the draw, and its error on true labels is 0, on infinitely many examples.
 """
 
 from __future__ import annotations
@@ -23,6 +30,7 @@ from scipy.interpolate import CubicSpline
 from mfnet.theory import clock
 from mfnet.theory.activations import Activation
 from mfnet.theory.arrays import Array, Values
+from mfnet.theory.initial import check_init, weight_scatter
 from mfnet.theory.law import ProjectionLaw
 from mfnet.theory.mean_field import MeanField
 from mfnet.theory.mean_field_solution import MeanFieldSolution
@@ -39,13 +47,20 @@ _SMALLEST_SINH = 1e-4
 class FiniteWidth(Theory):
     """Predictions for a network of ``M`` nodes: those of ``mean_field``, with first-order corrections in 1/M.
 
-    Raises ValueError for an activation without its even part.
+    Raises ValueError for an activation without its even part, and for balanced nodes whose number is no multiple of 4.
+
+    Args:
+        mean_field: The mean-field solution.
+        M: Nodes.
+        init: How their initial values are drawn, 'independent' or 'balanced'.
     """
 
     mean_field: MeanField
-    M: int
+    M: float
+    init: str = "independent"
 
     def __post_init__(self) -> None:
+        check_init(self.init, self.M)
         self.mean_field.nonlinearity.need("even", "FiniteWidth")
 
     @property
@@ -58,12 +73,19 @@ class FiniteWidth(Theory):
     def output_std(self, x_par: Values, cosh: Values, sinh: Values) -> Values:
         """σ_M: standard deviation over initial draws of F(x) at projection x∥, for nodes at (C, S)."""
         x_par, cosh, sinh = np.broadcast_arrays(*(np.asarray(v, dtype=float) for v in (x_par, cosh, sinh)))
+        if self.init == "balanced":
+            return self._balanced_std(x_par, cosh, sinh)
         small = np.abs(sinh) < _SMALLEST_SINH
         floor = np.where(small, _SMALLEST_SINH, sinh)
         moments = _Moments.of(self.mean_field, x_par, self._perp_sq(x_par), np.where(small, 1.0, cosh), floor)
         activation = self.mean_field.nonlinearity
         variance = activation.odd_slope**2 * moments.odd_variance() + moments.even_variance(activation)
         return np.sqrt(np.maximum(variance, 0.0) / self.M) * np.where(small, np.abs(sinh) / _SMALLEST_SINH, 1.0)
+
+    def _balanced_std(self, x_par: Values, cosh: Values, sinh: Values) -> Values:
+        model, scatter = self.mean_field, weight_scatter(self.M, self.mean_field.d)
+        variance = scatter.along * (cosh * x_par) ** 2 + scatter.across * self._perp_sq(x_par)
+        return model.odd_slope * model.w_std**2 * np.abs(sinh) * np.sqrt(variance / model.d)
 
     def _perp_sq(self, x_par: Values) -> Values:
         return self.mean_field.law.perp_sq(np.abs(x_par))
@@ -111,11 +133,14 @@ class FiniteWidth(Theory):
         At first order in 1/√M only the component of F's fluctuation along x∥ moves the clock (every other
         averages out over the data): F = (c/√d)(p sinh 2γ + 2q sinh²γ) x∥, where p = ⟨a₀² + w∥₀²⟩/2 and
         q = ⟨a₀w∥₀⟩ over the actual M nodes. They are uncorrelated, with means V and 0 and variances (A⁴ + B⁴)/2M and
-        A²B²/M; the response of γ(t) to each is the central difference of two solutions.
+        A²B²/M; the response of γ(t) to each is the central difference of two solutions. Of balanced nodes q is 0, and
+        p scatters by that of ⟨w∥₀²⟩/2 alone.
         """
         model = replace(self.mean_field, dt=None)
         mean, step = model.mean_variance, 1e-3 * model.mean_variance
         p_std, q_std = math.hypot(model.a_std**2, model.w_std**2) / math.sqrt(2.0), model.a_std * model.w_std
+        if self.init == "balanced":
+            p_std, q_std = model.w_std**2 * math.sqrt(self.M * weight_scatter(self.M, model.d).along) / 2.0, 0.0
 
         def response(dp: float, dq: float) -> Array:
             ahead = realised_gamma(model, mean + dp, dq, solution.t)

@@ -26,7 +26,7 @@ from mfnet.theory.arrays import Array, Numbers, Values
 from mfnet.theory.characteristics import Equation, Flow
 from mfnet.theory.latent import LatentLaw, Rule, latent_law
 from mfnet.theory.losses import Loss, check_slope, loss_of
-from mfnet.theory.overlay import Curve, Draw, Nodes, Theory
+from mfnet.theory.overlay import Curve, Draw, Nodes, Theory, drawn_nodes
 from mfnet.theory.rays import Points, Rays
 
 #: Gauss–Hermite points in each component of (a, v), by the number of latent directions.
@@ -307,7 +307,7 @@ class Hydrodynamic(Theory):
     def nodes(
         self, t: Float[Array, " T"], a0: Float[Array, " n"], w_par0: Float[Array, " n"], w_perp0: Float[Array, " n"]
     ) -> Nodes | None:
-        v0 = w_par0[:, None] if self.law.k == 1 else self._latent_components(a0)
+        v0 = w_par0[:, None] if self.law.k == 1 else self._latent_components(a0, w_par0)
         if v0 is None:
             return None  # nodes of another draw: their latent components are not known
         r0 = np.sqrt(np.maximum(w_par0**2 + w_perp0**2 - (v0**2).sum(axis=1), 0.0))
@@ -338,11 +338,11 @@ class Hydrodynamic(Theory):
         start = np.exp(-0.5 * (x[:, None] ** 2 + x**2)) / (2.0 * math.pi * self.a_std * self.w_std)
         return Density(a, v, start / np.abs(a_a * v_v - a_v * v_a))
 
-    def _latent_components(self, a0: Float[Array, " n"]) -> Float[Array, "n k"] | None:
-        """v of the run's nodes that have these a at t = 0."""
+    def _latent_components(self, a0: Float[Array, " n"], w_par0: Float[Array, " n"]) -> Float[Array, "n k"] | None:
+        """v of the run's nodes that have these a and w∥ at t = 0."""
         if self.draw is None or self.draw.latent is None:
             return None
-        found = self.draw.find(a0)
+        found = drawn_nodes(self.draw, a0, w_par0)
         return None if found is None else self.draw.w0[found] @ self.draw.latent.T
 
     def output(self, t: Float[Array, " T"], u: Float[Array, "q k"]) -> Float[Array, "T q"]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Integer
 
 Array = np.ndarray
 
@@ -46,12 +46,6 @@ class Draw(NamedTuple):
     direction: Float[Array, " d"]
     latent: Float[Array, "k d"] | None = None
 
-    def find(self, a0: Float[Array, " n"]) -> Int[Array, " n"] | None:
-        """Rows of the nodes that have these a at t = 0; None if some are those of another draw."""
-        order = np.argsort(self.a0)
-        found = order[np.minimum(np.searchsorted(self.a0, a0, sorter=order), len(order) - 1)]
-        return found if (self.a0[found] == a0).all() else None
-
 
 class Theory:
     """What can be overlaid on a run. This one predicts nothing; `t` is mean-field time, increasing from 0."""
@@ -86,6 +80,20 @@ class Theory:
     def satisfaction(self, t: Float[Array, " T"]) -> Curve | None:
         """The projection |ŵ*·x| that becomes satisfied at t (Fig. 1d), or None; inf where none is yet."""
         return None
+
+
+def drawn_nodes(draw: Draw, a0: Float[Array, " n"], w_par0: Float[Array, " n"]) -> Integer[Array, " n"] | None:
+    """Which nodes of a draw start at (a0, w_par0); None if some are of another draw.
+
+    Balanced nodes have their a in common with others: of these the one is meant whose w∥ is nearest.
+    """
+    w_par = draw.w0 @ draw.direction
+    order = np.argsort(draw.a0, kind="stable")
+    first, last = (np.searchsorted(draw.a0, a0, side, sorter=order) for side in ("left", "right"))
+    if (first == last).any():
+        return None
+    same = (order[i:j] for i, j in zip(first, last, strict=True))
+    return np.array([some[np.abs(w_par[some] - w).argmin()] for some, w in zip(same, w_par0, strict=True)])
 
 
 def checked_series(theory: Theory, t: Float[Array, " T"]) -> dict[str, Curve]:

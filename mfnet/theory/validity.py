@@ -4,6 +4,7 @@ The mean-field solution knows neither M nor N. At first order two terms stand ag
 
 - **finite M**: σ_M/μ, the spread of F over initial draws relative to F itself at the average projection
   (`FiniteWidth.output_std`): √(d/2M)/m₁ at the start, √(5/M) at most late in the rich regime;
+  of balanced nodes 0 from M = 4d on;
 - **finite N**: the drive of a node has the component J along ŵ*, and across it the sum of N random vectors φ y x⊥,
   √(⟨φ²⟩⟨|x⊥|²⟩/N), where ⟨φ²⟩ = n_u for the hinge. Their ratio grows as examples are satisfied, and is 1 at the onset
   of overfitting (Sec. 3.3).
@@ -49,12 +50,14 @@ class Trust(NamedTuple):
         return f"{self.prediction:<14} {when:<20} {self.because}"
 
 
-def finite_width_term(mean_field: MeanField, M: int, solution: MeanFieldSolution) -> Float[Array, " T"]:
+def finite_width_term(
+    mean_field: MeanField, M: int, solution: MeanFieldSolution, init: str = "independent"
+) -> Float[Array, " T"]:
     """σ_M/μ at the average projection; its limit at t = 0."""
     x_par = np.asarray(mean_field.law.m1)
     sinh = np.maximum(solution.sinh, 1e-9)
     cosh = np.sqrt(1.0 + sinh**2)
-    return FiniteWidth(mean_field, M).output_std(x_par, cosh, sinh) / (mean_field.slope(cosh, sinh) * x_par)
+    return FiniteWidth(mean_field, M, init).output_std(x_par, cosh, sinh) / (mean_field.slope(cosh, sinh) * x_par)
 
 
 def finite_samples_term(mean_field: MeanField, N: int, solution: MeanFieldSolution) -> Float[Array, " T"]:
@@ -65,7 +68,7 @@ def finite_samples_term(mean_field: MeanField, N: int, solution: MeanFieldSoluti
         return np.sqrt(solution.force_square * across / N) / np.maximum(force, 0.0)
 
 
-def trust(mean_field: MeanField, M: int, N: int, t: Float[Array, " T"]) -> list[Trust]:
+def trust(mean_field: MeanField, M: int, N: int, t: Float[Array, " T"], init: str = "independent") -> list[Trust]:
     """Until when each prediction is trustworthy.
 
     Args:
@@ -73,12 +76,13 @@ def trust(mean_field: MeanField, M: int, N: int, t: Float[Array, " T"]) -> list[
         M: Nodes.
         N: Training examples.
         t: Increasing times at which to look.
+        init: How the nodes are drawn.
 
     Returns:
         One entry for each of mean_field, finite_width, linear_closure, kernel_closure and kernel_flow.
     """
     solution = mean_field.solve(t)
-    width, samples = finite_width_term(mean_field, M, solution), finite_samples_term(mean_field, N, solution)
+    width, samples = finite_width_term(mean_field, M, solution, init), finite_samples_term(mean_field, N, solution)
     early, small_samples = solution.unsatisfied >= UNSATISFIED, samples < LARGEST_TERM
     closed = mean_field.alpha >= 1.0 and mean_field.flip == 0.0
     lazy = np.cosh(2.0 * solution.gamma) - 1.0 < KERNEL_GROWTH

@@ -18,6 +18,7 @@ from mfnet.flow import Flow, Objective, StoppingRules
 from mfnet.network import MarginLoss, MeanFieldNetwork, Replicas, activation_of, loss_of
 from mfnet.network.activations import ACTIVATIONS, Activation
 from mfnet.network.losses import LOSSES
+from mfnet.network.networks import precision_for
 from mfnet.setup.errors import InvalidSettingError
 from mfnet.setup.pieces import Builder, resolve
 from mfnet.setup.setup import Setup
@@ -41,9 +42,9 @@ class Pieces:
 
     @property
     def precision(self) -> str:
-        """'float32' or 'float64', or of products on a GPU 'tf32' or 'bf16'; F is a small difference if α is large."""
+        """'float32' or 'float64', or of products on a GPU 'tf32' or 'bf16'."""
         asked: str = self.setup.trainer["precision"]
-        return asked if asked != "auto" else "float64" if self.setup.alpha >= 100.0 else "float32"
+        return asked if asked != "auto" else precision_for(self.setup.alpha)
 
     @cached_property
     def loss(self) -> MarginLoss:
@@ -69,6 +70,7 @@ class Pieces:
             setup.d,
             activation(setup),
             generator=generator(seed, "network"),
+            init=setup.network["init"],
             a_std=setup.network["a_std"],
             w_std=setup.network["w_std"],
             dtype=torch.float64 if self.precision == "float64" else torch.float32,

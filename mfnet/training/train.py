@@ -27,6 +27,7 @@ from mfnet.setup import settings
 from mfnet.setup.errors import InvalidSettingError, SettingError
 from mfnet.setup.pieces import Builder, name_of, told
 from mfnet.setup.setup import Setup
+from mfnet.theory.initial import as_drawn
 from mfnet.training.build import Pieces
 from mfnet.training.callbacks import LastCheckpoint, Observable, Observer, RunProgress, SigtermIsCtrlC
 from mfnet.training.checkpoint import Checkpoint
@@ -95,6 +96,8 @@ class Training:
             f", {setup.replicas} replicas" if setup.replicas > 1 else ""
         )
         flow = name_of(Builder(setup.config, setup.objects).target("flow")).rpartition(".")[2]
+        drawn = as_drawn(setup.network["init"], setup.M, setup.d)
+        among += f", {drawn}" if drawn else ""
         return f"{symbols}: {flow} {steps} {since}to t = {self.times[-1]:g}, {pieces.precision}{among}"
 
     def run(self) -> Run:
