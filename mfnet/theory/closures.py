@@ -58,8 +58,9 @@ nodes that the even part has moved.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -70,6 +71,9 @@ from mfnet.theory.closure_flow import ClosureFlow
 from mfnet.theory.losses import check_convex
 from mfnet.theory.mean_field import MeanField
 from mfnet.theory.overlay import Curve, Draw, Nodes, Theory
+
+#: Largest ratio of two times between which a solution is interpolated.
+_SHORT = 1.5
 
 
 @dataclass(frozen=True)
@@ -131,11 +135,18 @@ class LinearClosure(Theory):
         if self._memory:
             self.mean_field.nonlinearity.need("even", type(self).__name__)
 
+    @property
+    def trusted_as(self) -> str:
+        return "kernel_closure" if self._memory else "linear_closure"
+
     def of_draw(self, draw: Callable[[], Draw]) -> LinearClosure:
         return replace(self, draw=draw())
 
     def solve(self, t: Float[Array, " T"]) -> ClosureSolution:
         """The run at increasing times ``t`` ≥ 0; solved once for each ``t``.
+
+        Where ``t`` is the beginning of times that were solved before, and a last one between two of them that are not
+        far apart, that one is interpolated in log t: a run that ends between its observations costs nothing more.
 
         Raises:
             ValueError: Without a draw, or for times that decrease or are not finite.
@@ -145,6 +156,8 @@ class LinearClosure(Theory):
             raise ValueError(f"{name} predicts one run: give it the run's draw first, {name}(…).of_draw(lambda: draw)")
         if not (np.isfinite(t).all() and (np.diff(t, prepend=0.0) >= 0.0).all()):
             raise ValueError(f"times must be finite, not negative, and increase, and are {t}")
+        if t.tobytes() not in self._solved and (between := self._between(t)) is not None:
+            self._solved[t.tobytes()] = between
         if t.tobytes() not in self._solved:
             theta = np.column_stack([self.draw.a0, self.draw.w0]) if self.start == "actual" else None
             flow = ClosureFlow(self.mean_field, self.draw, theta, self._memory, self.resolution)
@@ -156,6 +169,20 @@ class LinearClosure(Theory):
                 t, *(np.array(column) for column in zip(*observed, strict=True))
             )
         return self._solved[t.tobytes()]
+
+    def _between(self, t: Float[Array, " T"]) -> ClosureSolution | None:
+        """The solution at ``t`` from a longer one, if its last time lies in a short interval of that."""
+        k = len(t) - 1
+        for longer in self._solved.values():
+            if k < 1 or len(longer.t) <= k or not np.array_equal(longer.t[:k], t[:k]):
+                continue
+            first, after = longer.t[k - 1], longer.t[k]
+            if first <= t[k] <= after <= _SHORT * first:
+                share = math.log(t[k] / first) / math.log(after / first)
+                columns = (getattr(longer, field.name) for field in fields(longer) if field.name != "t")
+                last = ((values, (1.0 - share) * values[k - 1] + share * values[k]) for values in columns)
+                return ClosureSolution(t, *(np.concatenate([values[:k], [value]]) for values, value in last))
+        return None
 
     def series(self, t: Float[Array, " T"]) -> dict[str, Curve]:
         solution = self.solve(t)

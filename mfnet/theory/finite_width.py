@@ -49,6 +49,10 @@ class FiniteWidth(Theory):
         self.mean_field.nonlinearity.need("even", "FiniteWidth")
 
     @property
+    def trusted_as(self) -> str:
+        return "finite_width"
+
+    @property
     def needs_draw(self) -> bool:
         return self.mean_field.needs_draw
 
