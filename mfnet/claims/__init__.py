@@ -15,7 +15,7 @@ from mfnet.claims.networks import final_errors, full_fit, steps, ways
 from mfnet.claims.noise import fixed_point
 from mfnet.claims.onset import onset_lazy, onset_noise, onset_rich
 from mfnet.claims.other_data import other_data
-from mfnet.claims.width import bands, starting_error
+from mfnet.claims.width import bands, starting_error, width_response
 
 #: All claims by name, in the order of the page.
 CLAIMS: dict[str, Claim] = {
@@ -25,6 +25,7 @@ CLAIMS: dict[str, Claim] = {
         regimes,
         population_dynamics,
         bands,
+        width_response,
         starting_error,
         fixed_point,
         steps,

@@ -19,6 +19,7 @@ validation page (`mfnet validate`) says how well each prediction does where it i
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -106,7 +107,7 @@ def trust(mean_field: MeanField, M: int, N: float, t: Float[Array, " T"]) -> lis
 
     Returns:
         One entry for each of mean_field, finite_width, realised_width, linear_closure, kernel_closure and kernel_flow;
-        those of the width are left out for an activation without its even part.
+        those of the width are left out for an activation without its even part, and those of one run for N = ∞.
     """
     solution = mean_field.solve(t)
     samples = finite_samples_term(mean_field, N, solution)
@@ -119,26 +120,28 @@ def trust(mean_field: MeanField, M: int, N: float, t: Float[Array, " T"]) -> lis
         width, left = finite_width_term(mean_field, M, solution), variance_left(mean_field, solution)
         wide = samples < 0.5 * across_term(mean_field, M, solution)
         at_start = f"finite M {width[0]:.2g}, finite N {samples[0]:.2g} of the signal at t = 0"
-        below = "finite N is below half of finite M"
+        below = "finite N is below half of finite M, and the flow has left"
         limit = [
             Trust("mean_field", _until(t, (width < LARGEST_TERM) & small_samples), at_start),
             Trust(
                 "finite_width",
                 _until(t, wide & (left >= CORRECTED)),
-                f"its errors, averaged over draws: while {below} and the flow has left {CORRECTED:.0%} of the variance",
+                f"its mean errors: while {below} {CORRECTED:.0%} of it",
             ),
             Trust(
                 "realised_width",
                 _until(t, wide & (left >= UNCORRECTED)),
-                f"its errors: while {below} and the flow has left {UNCORRECTED:.0%} of the variance",
+                f"its errors: while {below} {UNCORRECTED:.0%} of it",
             ),
         ]
+    if math.isinf(N):
+        return limit[:2]
     return [
         *limit,
         Trust(
             "linear_closure",
             _until(t, alike),
-            f"while forces vary by {FORCE_SPREAD:.0%} of their square: examples leave no memory",
+            f"while forces vary by {FORCE_SPREAD:.0%}, squared: examples leave no memory",
         ),
         Trust(
             "kernel_closure",
