@@ -27,7 +27,7 @@ def draw(run: Contents) -> Figure:
         _nodes(panels[0], shown, until, "a", r"$a_i$", whose)
         _nodes(panels[1], shown, until, "w_par", r"$w^\parallel_i$", whose)
         _clock(panels[2], run)
-        _satisfaction(panels[3], examples, run.trusted_until("theory", "satisfaction"))
+        _satisfaction(panels[3], examples, until)
         style.letter(panels)
         for axes in panels:
             style.log_time(axes, history["t"][1], history["t"][-1])

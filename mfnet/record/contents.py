@@ -41,11 +41,11 @@ class Contents:
         return list(self.summary["theories"])
 
     def trusted_until(self, theory: str, what: str) -> float:
-        """Until when a prediction is trustworthy: of a series, or the satisfied projections; inf if nothing is known.
+        """Until when a prediction is trustworthy: of a series, or of single nodes and examples; inf if nothing is known.
 
         Args:
             theory: Name of the theory.
-            what: Name of the series, or ``satisfaction``.
+            what: Name of the series, or ``nodes``.
         """
         kind = "errors" if what in (TRAIN_ERROR.name, TEST_ERROR.name) else what
         ends = self.summary.get("overlaid", {}).get(theory, {}).get("trusted_until", {})

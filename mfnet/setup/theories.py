@@ -194,7 +194,7 @@ class Theories:
 
         Returns:
             Its ``theory``, ``because`` of one that was chosen, and where it is known ``trusted_until``: of its
-            ``errors``, of the satisfied projections, and of the ``others``; inf to the end.
+            ``errors``, of single ``nodes`` and examples, and of all ``others``; inf to the end.
         """
         until = {entry.prediction: entry.until for entry in trusted}
         result: dict[str, dict[str, Any]] = {}
@@ -204,7 +204,7 @@ class Theories:
             if name in self.reasons:
                 result[name]["because"] = self.reasons[name]
             if known in until:
-                nodes = "mean_field" if known in ("finite_width", "realised_width") else known
-                ends = {"errors": until[known], "others": until[nodes], "satisfaction": until["mean_field"]}
+                others = "mean_field" if known in ("finite_width", "realised_width") else known
+                ends = {"errors": until[known], "nodes": until["mean_field"], "others": until[others]}
                 result[name]["trusted_until"] = ends
         return result

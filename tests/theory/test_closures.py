@@ -8,21 +8,14 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from mfnet.theory import Draw, MeanField
+from mfnet.theory import MeanField
 from mfnet.theory.activations import ACTIVATIONS
 from mfnet.theory.closures import KernelClosure, LinearClosure
 from mfnet.theory.losses import LOSSES
 from mfnet.theory.node_kernel import even_moments, kernel_parts
 from mfnet.theory.onset import onset, onset_time_exponent, onset_unsatisfied_law
 from mfnet.theory.sliding import HINGE_WIDTH, Kernel, implicit_step
-
-
-def make_draw(N, M, d, seed, *, flip=0.0, n_test=4000):
-    rng = np.random.default_rng(seed)
-    x, x_test = rng.normal(size=(N, d)), rng.normal(size=(n_test, d))
-    y, y_test = np.where(x[:, 0] >= 0.0, 1.0, -1.0), np.where(x_test[:, 0] >= 0.0, 1.0, -1.0)
-    y[rng.permutation(N)[: round(flip * N)]] *= -1.0
-    return Draw(rng.normal(size=M), rng.normal(size=(M, d)), x, y, x_test, y_test, np.eye(d)[0])
+from support.draws import make_draw
 
 
 def train(draw, model, times, dt):
@@ -350,3 +343,19 @@ def test_onset_laws_meet_the_mean_field():
             z_c = onset_unsatisfied_law(ratio * 100, 100) / math.sqrt(2.0 / math.pi)
             times.append(float(model.t_sat([z_c])[0]))
         assert math.log(times[1] / times[0]) / math.log(1e3) == pytest.approx(onset_time_exponent(lazy=lazy), abs=0.01)
+
+
+def test_a_run_that_ends_between_its_observations_is_interpolated():
+    """Within 0.5 %, or 0.003, of the solution that steps to its end; where observations are far apart it is solved."""
+    draw, model = make_draw(400, 50, 10, 3), MeanField(d=10)
+    t = np.concatenate([[0.0], np.geomspace(0.5, 100.0, 40)])
+    early = np.append(t[:30], 0.4 * t[29] + 0.6 * t[30])
+    closure, alone = (KernelClosure(model, start="actual").of_draw(lambda: draw) for _ in range(2))
+    whole, expected = closure.solve(t), alone.solve(early)
+    found = closure.solve(early)
+    for name in ("gamma", "loss", "displacement", "a_row"):
+        np.testing.assert_array_equal(getattr(found, name)[:30], getattr(whole, name)[:30])
+        np.testing.assert_allclose(getattr(found, name)[30], getattr(expected, name)[30], rtol=5e-3, atol=3e-3)
+    sparse = np.array([0.0, 1.0, 10.0, 100.0])
+    closure.solve(sparse)
+    np.testing.assert_array_equal(closure.solve(np.array([0.0, 1.0, 5.0])).gamma, alone.solve(np.array([0.0, 1.0, 5.0])).gamma)
