@@ -188,9 +188,10 @@ NEGLECTED = 0.08
 
 @claim(
     "width-response",
-    statement="ε_g = E_x Φ(−μ/σ_M), with σ_M less what the flow corrects of it by linear response: the odd part exactly, "
-    "the even part through the means and quadratic moments of the nodes",
-    regime="N = ∞, first order in 1/M, any loss, beyond n_u = 0.98, while a tenth of the variance of F across ŵ* is left",
+    statement="ε_g = E_x Φ(−μ/σ_M), with σ_M less what the flow corrects of it by linear response: the odd part "
+    "exactly, the even part through the means and quadratic moments of the nodes",
+    regime="N = ∞, first order in 1/M, any loss, also below n_u = 0.98, while a tenth of the variance of F across ŵ* "
+    "is left",
     source="Sec. 3.3, linear response",
 )
 def width_response(effort: Effort) -> Evidence:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -53,7 +55,7 @@ def _plane(axes: Axes, nodes: Arrays, k: int, until: float) -> None:
         predicted = nodes["a_theory"][: k + 1], nodes["w_par_theory"][: k + 1]
         faded = 1.0 if nodes["t"][k] <= until else style.FADED
         axes.plot(*predicted, color=style.THEORY, linewidth=0.6, alpha=0.5 * faded)
-        look = {"color": style.THEORY, "markersize": 3.0, "alpha": faded}
+        look: dict[str, Any] = {"color": style.THEORY, "markersize": 3.0, "alpha": faded}
         axes.plot(predicted[0][-1], predicted[1][-1], ".", **look, label="theory")
     axes.plot(
         nodes["a"][k],

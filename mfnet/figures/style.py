@@ -108,9 +108,11 @@ def band(
     """The band of a theory's curve, if it has one, faded as the curve is."""
     lower, upper, t = history.get(f"{curve}_lo"), history.get(f"{curve}_hi"), history["t"]
     if lower is not None and upper is not None:
-        axes.fill_between(*_head(t, until, t, lower, upper), color=colour, alpha=0.2, linewidth=0, label=label)
+        times, low, high = _head(t, until, t, lower, upper)
+        axes.fill_between(times, low, high, color=colour, alpha=0.2, linewidth=0, label=label)
         if until < t[-1]:
-            axes.fill_between(*_tail(t, until, t, lower, upper), color=colour, alpha=0.2 * FADED, linewidth=0)
+            times, low, high = _tail(t, until, t, lower, upper)
+            axes.fill_between(times, low, high, color=colour, alpha=0.2 * FADED, linewidth=0)
 
 
 def tell_of_fading(axes: Axes, t_last: float, ends: Iterable[float]) -> None:

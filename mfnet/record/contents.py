@@ -41,7 +41,7 @@ class Contents:
         return list(self.summary["theories"])
 
     def trusted_until(self, theory: str, what: str) -> float:
-        """Until when a prediction is trustworthy: of a series, or of single nodes and examples; inf if nothing is known.
+        """Until when a prediction is trustworthy: a series, or single nodes and examples; inf if nothing is known.
 
         Args:
             theory: Name of the theory.

@@ -18,7 +18,6 @@ from mfnet.theory.activations import ACTIVATIONS
 from mfnet.theory.losses import LOSSES
 from mfnet.theory.prediction import Prediction
 
-
 #: Why a theory of one run cannot be laid over what is not one run.
 OF_ONE_RUN = "speaks of one run; use replicas=1, or leave it out"
 ON_A_FIXED_SET = "speaks of a fixed training set, and these data are new at each step; leave it out"

@@ -1,8 +1,8 @@
 """Which theory is laid over a run that asks for none: the best that is cheap, to the end of the run.
 
-All that is decided stands in `Auto.choose`. On a training set that does not change the kernel closure with the run's own
-examples and nodes is the best in every regime: over α = 10⁻³ … 10³, N/d = 5, 25, 100 and M/d = 1, 4, 32 (d = 40) the
-whole curve of the test error lies within 15 % of the network's in three quarters of the runs, against none for the
+All that is decided stands in `Auto.choose`. On a training set that does not change the kernel closure with the run's
+own examples and nodes is the best in every regime: over α = 10⁻³ … 10³, N/d = 5, 25, 100 and M/d = 1, 4, 32 (d = 40)
+the whole curve of the test error lies within 15 % of the network's in three quarters of the runs, against none for the
 averages over draws (`mfnet validate overlay`). Where there is no such set, or it costs too much, the analytic solution
 with its corrections for finite M takes its place.
 """
@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from jaxtyping import Float
 
-from mfnet.theory.arrays import Array
+from mfnet.theory.arrays import Array, Numbers
 from mfnet.theory.closures import KernelClosure
 from mfnet.theory.finite_width import FiniteWidth
 from mfnet.theory.mean_field import MeanField
@@ -60,7 +60,7 @@ class Combined(Theory):
         drawn = draw()
         return Combined(self.series_of.of_draw(lambda: drawn), self.beside.of_draw(lambda: drawn))
 
-    def series(self, t: Float[Array, " T"]) -> dict[str, Curve]:
+    def series(self, t: Numbers) -> dict[str, Curve]:
         return dict(self.series_of.series(t))
 
     def nodes(

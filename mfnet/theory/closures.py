@@ -66,7 +66,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from jaxtyping import Float
 
-from mfnet.theory.arrays import Array
+from mfnet.theory.arrays import Array, Numbers
 from mfnet.theory.closure_flow import ClosureFlow
 from mfnet.theory.losses import check_convex
 from mfnet.theory.mean_field import MeanField
@@ -142,7 +142,7 @@ class LinearClosure(Theory):
     def of_draw(self, draw: Callable[[], Draw]) -> LinearClosure:
         return replace(self, draw=draw())
 
-    def solve(self, t: Float[Array, " T"]) -> ClosureSolution:
+    def solve(self, t: Numbers) -> ClosureSolution:
         """The run at increasing times ``t`` ≥ 0; solved once for each ``t``.
 
         Where ``t`` is the beginning of times that were solved before, and a last one between two of them that are not
@@ -154,6 +154,7 @@ class LinearClosure(Theory):
         if self.draw is None:
             name = type(self).__name__
             raise ValueError(f"{name} predicts one run: give it the run's draw first, {name}(…).of_draw(lambda: draw)")
+        t = np.atleast_1d(np.asarray(t, dtype=float))
         if not (np.isfinite(t).all() and (np.diff(t, prepend=0.0) >= 0.0).all()):
             raise ValueError(f"times must be finite, not negative, and increase, and are {t}")
         if t.tobytes() not in self._solved and (between := self._between(t)) is not None:
@@ -184,7 +185,7 @@ class LinearClosure(Theory):
                 return ClosureSolution(t, *(np.concatenate([values[:k], [value]]) for values, value in last))
         return None
 
-    def series(self, t: Float[Array, " T"]) -> dict[str, Curve]:
+    def series(self, t: Numbers) -> dict[str, Curve]:
         solution = self.solve(t)
         names = ("gamma", "unsatisfied", "loss", "train_error", "test_error", "displacement", "outside")
         return {name: Curve(getattr(solution, name)) for name in names}

@@ -191,7 +191,7 @@ class _EvenPart:
     """The even part of F's fluctuation as far as moments of the nodes make it, at n inputs and T times."""
 
     model: MeanField
-    perp_sq: Float[Array, "n #T"]
+    perp_sq: Float[Array, "n T"]
     now: Features
     start: Features
 

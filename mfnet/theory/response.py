@@ -24,8 +24,29 @@ variance, some per cent of it, is taken as uncorrected.
 The fluctuation decays when ∫ kernel · κ dt exceeds 1: for the hinge, whose κ is δ(m − h), as soon as examples reach the
 margin; for a smooth loss from the start.
 
-Measured (networks on fresh examples, mean test error ± its error; `mfnet validate width-response`): tests and claims
-hold it against networks.
+Measured, mean test error of networks of M = 150 on fresh examples, α = 0.37, h = 1.3 (16 to 48 draws a row, 3000 to
+20 000 examples a step; the last two rows α = 100, 12 draws), against `FiniteWidth` with the response, and on paths:
+
+=============  ======  ==  =====  =====  ==============  ========  ========
+loss           inputs  d   t      n_u    networks        response  on paths
+=============  ======  ==  =====  =====  ==============  ========  ========
+logistic       normal  57  20     1.00   .0673 ± .0026   .0672     .0771
+logistic       normal  57  29     .98    .0375 ± .0011   .0399     .0520
+logistic       normal  57  45     .59    .0196 ± .0005   .0174     .0322
+logistic       normal  57  150    .16    .0065 ± .0002   .0064     .0167
+squared hinge  normal  57  12     .98    .0315 ± .0007   .0346     .0520
+squared hinge  normal  57  20     .71    .0185 ± .0004   .0162     .0363
+hinge          normal  57  20     .59    .0224 ± .0009   .0206     .0325
+hinge          normal  57  50     .26    .0085 ± .0002   .0085     .0210
+hinge          sphere  33  80.84  .98    .0188 ± .0007   .0194     .0197
+hinge          sphere  33  86.68  .90    .0155 ± .0005   .0156     .0170
+hinge          sphere  33  120.9  .50    .0068 ± .0002   .0063     .0112
+hinge          normal  30  970    .30    .0350 ± .0009   .0386     .0970
+squared hinge  normal  30  9045   .20    .0169 ± .0005   .0232     .0962
+=============  ======  ==  =====  =====  ==============  ========  ========
+
+The last row has 6 % of the variance left: what is then left of the theory's are parts that the response does not reach,
+and networks learn with the kernel of their own nodes.
 """
 
 from __future__ import annotations
@@ -65,9 +86,9 @@ class Features:
         quadratic: Of the traceless ⟨a w⊥w⊥ᵀ⟩ and ⟨w∥ w⊥w⊥ᵀ⟩, times x⊥x⊥ᵀ/2d.
     """
 
-    mean: Float[Array, "2 *n"]
+    mean: Float[Array, "2 ..."]
     across: Float[Array, "*n"]
-    quadratic: Float[Array, "2 *n"]
+    quadratic: Float[Array, "2 ..."]
 
     @staticmethod
     def of(model: MeanField, x_par: Values, moments: NodeMoments) -> Features:

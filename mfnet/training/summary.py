@@ -27,7 +27,17 @@ TABLE_SERIES = (GAMMA, UNSATISFIED, TEST_ERROR)
 #: Names in ``summary.json`` and ``replicas.npz`` that are not those of series.
 TAKEN = {
     *("config", "identity", "version", "git_commit", "device", "dtype", "wall_seconds", "evaluator", "trust"),
-    *("drive_evaluations", "steps", "stop_reason", "t_end", "n_unsatisfied", "series", "theories", "overlaid", "agreement"),
+    *(
+        "drive_evaluations",
+        "steps",
+        "stop_reason",
+        "t_end",
+        "n_unsatisfied",
+        "series",
+        "theories",
+        "overlaid",
+        "agreement",
+    ),
     *("replicas", "final", "stop_reasons", "t_ends", "left_out", "nodes", "baselines", "k", "t", "seed", "alpha"),
 }
 

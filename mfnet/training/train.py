@@ -8,7 +8,6 @@ import io
 import shutil
 import sys
 import threading
-from collections.abc import Sequence
 from contextlib import redirect_stderr
 from typing import Any
 

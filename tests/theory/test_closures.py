@@ -358,4 +358,6 @@ def test_a_run_that_ends_between_its_observations_is_interpolated():
         np.testing.assert_allclose(getattr(found, name)[30], getattr(expected, name)[30], rtol=5e-3, atol=3e-3)
     sparse = np.array([0.0, 1.0, 10.0, 100.0])
     closure.solve(sparse)
-    np.testing.assert_array_equal(closure.solve(np.array([0.0, 1.0, 5.0])).gamma, alone.solve(np.array([0.0, 1.0, 5.0])).gamma)
+    np.testing.assert_array_equal(
+        closure.solve(np.array([0.0, 1.0, 5.0])).gamma, alone.solve(np.array([0.0, 1.0, 5.0])).gamma
+    )

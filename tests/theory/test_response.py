@@ -46,7 +46,9 @@ def test_the_even_part_of_a_lazy_square_loss_is_a_closed_form():
         np.testing.assert_allclose(gained, expected, rtol=6e-3, err_msg=name)
 
 
-@pytest.mark.parametrize(("loss", "alpha"), [("hinge", 1.0), ("logistic", 1.0), ("squared_hinge", 0.1), ("hinge", 30.0)])
+@pytest.mark.parametrize(
+    ("loss", "alpha"), [("hinge", 1.0), ("logistic", 1.0), ("squared_hinge", 0.1), ("hinge", 30.0)]
+)
 def test_the_part_along_is_that_of_two_solutions_of_the_clock(loss, alpha):
     """⟨a w∥⟩ − ⟨a₀w∥₀⟩ = p sinh 2γ + 2q sinh² γ, with γ of `realised_gamma`, differentiated by p and q."""
     model = MeanField(d=30, alpha=alpha, loss=loss)
