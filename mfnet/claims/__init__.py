@@ -15,7 +15,7 @@ from mfnet.claims.networks import final_errors, full_fit, steps, ways
 from mfnet.claims.noise import fixed_point
 from mfnet.claims.onset import onset_lazy, onset_noise, onset_rich
 from mfnet.claims.other_data import other_data
-from mfnet.claims.overlay import overlay
+from mfnet.claims.overlay import default_overlay
 from mfnet.claims.width import bands, starting_error, width_response
 
 #: All claims by name, in the order of the page.
@@ -41,7 +41,7 @@ CLAIMS: dict[str, Claim] = {
         lazy_kernel,
         kernel_change,
         other_data,
-        overlay,
+        default_overlay,
     )
 }
 

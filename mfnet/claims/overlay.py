@@ -53,7 +53,7 @@ def _deviations(setup: Setup) -> Float[np.ndarray, "2 3"]:
     "are not faded; the average over draws (theory=finite_width) is shown beside it",
     source="Sec. 3.3",
 )
-def overlay(effort: Effort) -> Evidence:
+def default_overlay(effort: Effort) -> Evidence:
     """Runs on a grid of α, N/d and M/d, to full fit or the end of the automatic schedule."""
     d, n_seeds = effort.choose((DIMENSION, 1), (10, 1))
     grid = effort.choose((ALPHAS, SAMPLES, WIDTHS), ((1.0, 30.0), (25,), (4, 16)))

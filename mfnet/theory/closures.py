@@ -17,7 +17,7 @@ O((N + M) d²).
 
 **Method.** Implicit steps (`mfnet.theory.sliding`), on which examples that slide along the margin stay there; first
 order in their length, 0.02 t by default; with half of that the minimum and the final test error of three of the runs
-below changed by less than 0.0004. N = 10⁴, d = 100 takes 5 to 10 s on a free core, to the end of training.
+below changed by less than 0.0004. N = 10⁴, d = 100 takes 3 to 5 s on a free core, to the end of training.
 
 **Measured** for `KernelClosure` with actual nodes against networks of M nodes (normal inputs, d = 100, hinge, h = 1;
 one run a row): network / closure. In all 20 runs with α ≥ 1 and ε = 0 (d = 50 and 100) the minimum and the final test

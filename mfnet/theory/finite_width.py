@@ -166,24 +166,20 @@ class FiniteWidth(Theory):
     def satisfaction(self, t: Float[Array, " T"]) -> Curve:
         """Projection satisfied at t by μ, and by μ ± σ_M (dashed in Fig. 1d); inf where none is yet."""
         solution = self.mean_field.solve(t)
-        return Curve(
-            solution.z_c, self._projection_at_margin(solution, 1.0), self._projection_at_margin(solution, -1.0)
-        )
+        grid = 40.0 * self.mean_field.law.m1 * np.linspace(0.0, 1.0, 97) ** 3
+        mean, spread = solution.slope * grid[:, None], self.spread(grid, solution)
+        threshold = self.mean_field.h / self.mean_field.alpha
+        ends = [[_root(grid, column) for column in (mean + sign * spread - threshold).T] for sign in (1.0, -1.0)]
+        return Curve(solution.z_c, *map(np.array, ends))
 
-    def _projection_at_margin(self, solution: MeanFieldSolution, n_std: float) -> Float[Array, " T"]:
-        """The x∥ ≥ 0 at which μ + n_std σ_M = h/α."""
-        largest = 40.0 * self.mean_field.law.m1
-        grid = largest * np.linspace(0.0, 1.0, 193) ** 3
-        excess = solution.slope * grid[:, None] + n_std * self.spread(grid, solution)
-        excess -= self.mean_field.h / self.mean_field.alpha
-        result = np.full(solution.t.shape, np.inf)
-        for k, values in enumerate(excess.T):
-            if values[0] >= 0.0:
-                result[k] = 0.0
-            elif values[-1] >= 0.0:
-                curve = CubicSpline(grid, values)
-                result[k] = float(optimize.brentq(curve, 0.0, largest, rtol=1e-10))
-        return result
+
+def _root(x: Float[Array, " n"], values: Float[Array, " n"]) -> float:
+    """Where a growing function of x ≥ 0, known at some, is 0; at 0 if it is above there, inf if below to the end."""
+    if values[0] >= 0.0:
+        return 0.0
+    if values[-1] < 0.0:
+        return np.inf
+    return float(optimize.brentq(CubicSpline(x, values), 0.0, x[-1], rtol=1e-10))
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mfnet.theory import Activation, Auto, FiniteWidth, Loss, MeanField
-from mfnet.theory.choice import CHEAP, RESOLUTION
+from mfnet.theory.choice import CHEAP
 from mfnet.theory.closures import KernelClosure
 from support.draws import make_draw
 
@@ -25,7 +25,7 @@ def test_on_a_training_set_it_is_the_kernel_closure_of_the_run():
     theory = chosen.of_draw(lambda: calls.append(1) or draw)
     assert calls == [1]
     t = np.array([1.0, 10.0, 40.0])
-    closure = KernelClosure(MODEL, start="actual", resolution=RESOLUTION).of_draw(lambda: draw)
+    closure = KernelClosure(MODEL, start="actual").of_draw(lambda: draw)
     for name, curve in closure.series(t).items():
         np.testing.assert_array_equal(theory.series(t)[name].value, curve.value)
     expected = FiniteWidth(MODEL, 30).satisfaction(t)
