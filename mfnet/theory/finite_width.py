@@ -89,16 +89,18 @@ class FiniteWidth(Theory):
         odd = model.odd_slope**2 * (moments.odd_along * left.along + moments.odd_across * left.across)
         return np.sqrt((odd + even) / self.M) * np.where(small, np.abs(sinh) / _SMALLEST_SINH, 1.0)
 
-    def _average(
-        self, law: ProjectionLaw, solution: MeanFieldSolution, f: Callable[[Array, Array], Array]
-    ) -> Float[Array, " T"]:
-        """E_x f(μ, σ_M) at each time; panels meet at the margin, where f may be steep.
+    def _spline(self, solution: MeanFieldSolution) -> CubicSpline:
+        """σ_M against |x∥|, from 49 points close together near 0: late, as w∥ outgrows w⊥, it bends at √d e^{−γ}."""
+        laws = (self.mean_field.law, self.mean_field.law.test)
+        largest = max(float(np.abs(law.quadrature(law.m1)[0]).max()) for law in laws)
+        grid = largest * np.linspace(0.0, 1.0, 49) ** 3
+        return CubicSpline(grid, self.spread(grid, solution))
 
-        σ_M is interpolated by a spline from 49 points, close together near 0: late, as w∥ outgrows w⊥, it bends at
-        x∥ ~ √d e^{−γ}.
-        """
-        grid = np.abs(law.quadrature(law.m1)[0]).max() * np.linspace(0.0, 1.0, 49) ** 3
-        std = CubicSpline(grid, self.spread(grid, solution))
+    @staticmethod
+    def _average(
+        law: ProjectionLaw, solution: MeanFieldSolution, std: CubicSpline, f: Callable[[Array, Array], Array]
+    ) -> Float[Array, " T"]:
+        """E_x f(μ, σ_M) at each time; panels meet at the margin, where f may be steep."""
         result = np.empty(solution.t.shape)
         for k, (slope, z_c) in enumerate(zip(solution.slope, solution.z_c, strict=True)):
             x_par, weights = law.quadrature(float(z_c))
@@ -110,20 +112,23 @@ class FiniteWidth(Theory):
 
         F is taken as normal over draws, with the variance of `spread`.
         """
-        return self._error(self.mean_field.law.test, solution)
+        return self._error(self.mean_field.law.test, solution, self._spline(solution))
 
-    def _error(self, law: ProjectionLaw, solution: MeanFieldSolution) -> Float[Array, " T"]:
-        return self._average(law, solution, lambda mu, std: special.ndtr(-_ratio(mu, std)))
+    def _error(self, law: ProjectionLaw, solution: MeanFieldSolution, std: CubicSpline) -> Float[Array, " T"]:
+        return self._average(law, solution, std, lambda mu, sigma: special.ndtr(-_ratio(mu, sigma)))
 
     def unsatisfied(self, solution: MeanFieldSolution) -> Float[Array, " T"]:
         """Fraction of training examples with margin below h, smeared by σ_M."""
+        return self._unsatisfied(solution, self._spline(solution))
+
+    def _unsatisfied(self, solution: MeanFieldSolution, std: CubicSpline) -> Float[Array, " T"]:
         threshold, flip = self.mean_field.h / self.mean_field.alpha, self.mean_field.law.flip
 
         def share(mu: Array, std: Array) -> Array:
             clean = special.ndtr(_ratio(threshold - mu, std))
             return (1.0 - flip) * clean + flip * special.ndtr(_ratio(threshold + mu, std))
 
-        return self._average(self.mean_field.law, solution, share)
+        return self._average(self.mean_field.law, solution, std, share)
 
     def gamma_std(self, solution: MeanFieldSolution) -> Float[Array, " T"]:
         """Standard deviation over initial draws of the measured γ (`mfnet.network.observables.order_parameter`).
@@ -137,21 +142,21 @@ class FiniteWidth(Theory):
         mean, step = model.mean_variance, 1e-3 * model.mean_variance
         p_std, q_std = math.hypot(model.a_std**2, model.w_std**2) / math.sqrt(2.0), model.a_std * model.w_std
 
-        def response(dp: float, dq: float) -> Array:
+        def sensitivity(dp: float, dq: float) -> Array:
             ahead = realised_gamma(model, mean + dp, dq, solution.t)
             return (ahead - realised_gamma(model, mean - dp, -dq, solution.t)) / (2.0 * step)
 
-        return np.hypot(p_std * response(step, 0.0), q_std * response(0.0, step)) / math.sqrt(self.M)
+        return np.hypot(p_std * sensitivity(step, 0.0), q_std * sensitivity(0.0, step)) / math.sqrt(self.M)
 
     def series(self, t: Float[Array, " T"]) -> dict[str, Curve]:
         solution = self.mean_field.solve(t)
-        law = self.mean_field.law
-        error = self.generalisation_error(solution)
-        clean, flip = error if law.test is law else self._error(law, solution), law.flip
+        law, spline = self.mean_field.law, self._spline(solution)
+        error = self._error(law.test, solution, spline)
+        clean, flip = error if law.test is law else self._error(law, solution, spline), law.flip
         std = self.gamma_std(solution)
         return {
             "gamma": Curve(solution.gamma, solution.gamma - std, solution.gamma + std),
-            "unsatisfied": Curve(self.unsatisfied(solution)),
+            "unsatisfied": Curve(self._unsatisfied(solution, spline)),
             "loss": Curve(solution.loss),
             "train_error": Curve((1.0 - flip) * clean + flip * (1.0 - clean)),
             "test_error": Curve(error),
