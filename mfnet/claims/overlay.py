@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from mfnet.claims.claim import Evidence, Row, claim, inside
 from mfnet.claims.effort import Effort
-from mfnet.claims.simulation import seeds, setup_of
+from mfnet.claims.simulation import setup_of
 from mfnet.figures.claims import Line, Plot
 from mfnet.record.series import TEST_ERROR
 from mfnet.setup.setup import Setup
@@ -54,14 +54,13 @@ def _deviations(setup: Setup) -> Float[np.ndarray, "2 3"]:
     source="Sec. 3.3",
 )
 def default_overlay(effort: Effort) -> Evidence:
-    """Runs on a grid of α, N/d and M/d, to full fit or the end of the automatic schedule."""
-    d, n_seeds = effort.choose((DIMENSION, 1), (10, 1))
+    """Runs on a grid of α, N/d and M/d, each a draw of its own, to full fit or the end of the automatic schedule."""
+    d = effort.choose(DIMENSION, 10)
     grid = effort.choose((ALPHAS, SAMPLES, WIDTHS), ((1.0, 30.0), (25,), (4, 16)))
-    setups = []
+    setups: list[Setup] = []
     for alpha, samples, width in itertools.product(*grid):
         setup = setup_of(width * d, d, samples * d, alpha, n_test=10_000, double=alpha > 100.0)
-        setup = setup.but(theory="auto", overlay=["finite_width"], schedule="log")
-        setups += seeds(setup, n_seeds)
+        setups.append(setup.but(theory="auto", overlay=["finite_width"], schedule="log", seed=len(setups)))
     found = np.array(effort.map(_deviations, setups))
     rows = [row for alpha in grid[0] for row in _rows(f"α={alpha:g}", found[[s.alpha == alpha for s in setups]], False)]
     rows += _rows("all", found, claimed=True)

@@ -46,6 +46,10 @@ class Combined(Theory):
     beside: Theory
 
     @property
+    def stepwise(self) -> bool:
+        return self.series_of.stepwise
+
+    @property
     def trusted_as(self) -> str | None:
         return self.series_of.trusted_as
 

@@ -58,22 +58,18 @@ nodes that the even part has moved.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Float
 
 from mfnet.theory.arrays import Array, Numbers
-from mfnet.theory.closure_flow import ClosureFlow
+from mfnet.theory.closure_flow import ClosureFlow, Observed
 from mfnet.theory.losses import check_convex
 from mfnet.theory.mean_field import MeanField
 from mfnet.theory.overlay import Curve, Draw, Nodes, Theory
-
-#: Largest ratio of two times between which a solution is interpolated.
-_SHORT = 1.5
 
 
 @dataclass(frozen=True)
@@ -104,6 +100,15 @@ class ClosureSolution:
     w_par_row: Float[Array, "T D"]
 
 
+@dataclass
+class _Done:
+    """How far a closure has been solved: where its flow is, and what it has observed on the way."""
+
+    flow: ClosureFlow | None = None
+    t: list[float] = field(default_factory=list)
+    observed: list[Observed] = field(default_factory=list)
+
+
 @dataclass(frozen=True)
 class LinearClosure(Theory):
     """Prediction of one run by the linear closure (first order); without `of_draw` there is nothing to predict.
@@ -124,7 +129,7 @@ class LinearClosure(Theory):
     resolution: float = 0.02
     draw: Draw | None = None
     _memory: ClassVar[bool] = False
-    _solved: dict[bytes, ClosureSolution] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _done: _Done = field(default_factory=_Done, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.start not in ("mean", "actual"):
@@ -136,6 +141,10 @@ class LinearClosure(Theory):
             self.mean_field.nonlinearity.need("even", type(self).__name__)
 
     @property
+    def stepwise(self) -> bool:
+        return True
+
+    @property
     def trusted_as(self) -> str:
         return "kernel_closure" if self._memory else "linear_closure"
 
@@ -143,10 +152,9 @@ class LinearClosure(Theory):
         return replace(self, draw=draw())
 
     def solve(self, t: Numbers) -> ClosureSolution:
-        """The run at increasing times ``t`` ≥ 0; solved once for each ``t``.
+        """The run at increasing times ``t`` ≥ 0.
 
-        Where ``t`` is the beginning of times that were solved before, and a last one between two of them that are not
-        far apart, that one is interpolated in log t: a run that ends between its observations costs nothing more.
+        Times that begin as those asked for before cost nothing again, and what comes after them goes on from there.
 
         Raises:
             ValueError: Without a draw, or for times that decrease or are not finite.
@@ -157,33 +165,17 @@ class LinearClosure(Theory):
         t = np.atleast_1d(np.asarray(t, dtype=float))
         if not (np.isfinite(t).all() and (np.diff(t, prepend=0.0) >= 0.0).all()):
             raise ValueError(f"times must be finite, not negative, and increase, and are {t}")
-        if t.tobytes() not in self._solved and (between := self._between(t)) is not None:
-            self._solved[t.tobytes()] = between
-        if t.tobytes() not in self._solved:
+        done = self._done
+        shared = min(len(t), len(done.t))
+        if not np.array_equal(t[:shared], done.t[:shared]) or done.flow is None:
             theta = np.column_stack([self.draw.a0, self.draw.w0]) if self.start == "actual" else None
-            flow = ClosureFlow(self.mean_field, self.draw, theta, self._memory, self.resolution)
-            observed = []
-            for time in t:
-                flow.advance_to(float(time))
-                observed.append(flow.observe())
-            self._solved[t.tobytes()] = ClosureSolution(
-                t, *(np.array(column) for column in zip(*observed, strict=True))
-            )
-        return self._solved[t.tobytes()]
-
-    def _between(self, t: Float[Array, " T"]) -> ClosureSolution | None:
-        """The solution at ``t`` from a longer one, if its last time lies in a short interval of that."""
-        k = len(t) - 1
-        for longer in self._solved.values():
-            if k < 1 or len(longer.t) <= k or not np.array_equal(longer.t[:k], t[:k]):
-                continue
-            first, after = longer.t[k - 1], longer.t[k]
-            if first <= t[k] <= after <= _SHORT * first:
-                share = math.log(t[k] / first) / math.log(after / first)
-                columns = (getattr(longer, field.name) for field in fields(longer) if field.name != "t")
-                last = ((values, (1.0 - share) * values[k - 1] + share * values[k]) for values in columns)
-                return ClosureSolution(t, *(np.concatenate([values[:k], [value]]) for values, value in last))
-        return None
+            done.flow = ClosureFlow(self.mean_field, self.draw, theta, self._memory, self.resolution)
+            done.t, done.observed = [], []
+        for time in t[len(done.t) :]:
+            done.flow.advance_to(float(time))
+            done.t.append(float(time))
+            done.observed.append(done.flow.observe())
+        return ClosureSolution(t, *(np.array(column) for column in zip(*done.observed[: len(t)], strict=True)))
 
     def series(self, t: Numbers) -> dict[str, Curve]:
         solution = self.solve(t)
