@@ -25,7 +25,7 @@ ALPHAS, SAMPLES, WIDTHS, DIMENSION = (1e-3, 0.05, 1.0, 30.0, 1e3), (5, 25, 100),
 THEORIES = ("theory", "finite_width")
 
 #: Shares of runs that are claimed of the default: of whole curves, and of curves where they are not faded.
-WHOLE, TRUSTED = 0.6, 0.9
+WHOLE, TRUSTED = 0.6, 0.85
 
 
 def _deviations(setup: Setup) -> Float[np.ndarray, "2 3"]:
