@@ -18,7 +18,8 @@ from mfnet.claims.networks import final_errors, full_fit, steps, ways
 from mfnet.claims.noise import fixed_point
 from mfnet.claims.onset import onset_lazy, onset_noise, onset_rich
 from mfnet.claims.other_data import other_data
-from mfnet.claims.width import bands, starting_error
+from mfnet.claims.overlay import default_overlay
+from mfnet.claims.width import bands, starting_error, width_response
 
 #: All claims by name, in the order of the page.
 CLAIMS: dict[str, Claim] = {
@@ -29,6 +30,7 @@ CLAIMS: dict[str, Claim] = {
         population_dynamics,
         hydrodynamics,
         bands,
+        width_response,
         starting_error,
         balanced,
         fixed_point,
@@ -45,6 +47,7 @@ CLAIMS: dict[str, Claim] = {
         lazy_kernel,
         kernel_change,
         other_data,
+        default_overlay,
     )
 }
 

@@ -23,7 +23,7 @@ from mfnet.setup.errors import InvalidSettingError, SettingError
 from mfnet.setup.pieces import Builder, name_of
 from mfnet.setup.settings import Effect, kept
 from mfnet.setup.setup import Setup
-from mfnet.setup.theories import Theories
+from mfnet.setup.theories import NOTHING_DRAWN, Theories
 from mfnet.theory import Draw, Theory
 
 
@@ -280,5 +280,5 @@ def check_predictions(jobs: Sequence[Job]) -> None:
         if not isinstance(theory := builder("theory"), Theory):
             raise InvalidSettingError("theory._target_", name_of(theory), "must be a class derived from mfnet's Theory")
         if name_of(theory).partition(".")[0] != "mfnet":
-            theories = Theories(job.setup, partial(draw_of, job.setup))
+            theories = Theories(job.setup, partial(draw_of, job.setup), NOTHING_DRAWN)
             theories.prediction("theory", theories.times)

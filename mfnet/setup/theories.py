@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +14,10 @@ from mfnet.setup.errors import InvalidSettingError
 from mfnet.setup.pieces import Builder, name_of, resolve, said
 from mfnet.setup.setup import Setup
 from mfnet.setup.twins import activation_twin, loss_twin
-from mfnet.theory import Activation, Draw, Hydrodynamic, MeanField, Theory, Trust, trust
+from mfnet.theory import Activation, Auto, Draw, Hydrodynamic, MeanField, Theory, Trust, trust
 from mfnet.theory.activations import ACTIVATIONS
 from mfnet.theory.activations import activation_of as activation_record
+from mfnet.theory.choice import Choice
 from mfnet.theory.losses import LOSSES
 from mfnet.theory.prediction import Prediction
 
@@ -27,6 +28,29 @@ if TYPE_CHECKING:
 #: What to do where the mean-field solution does not hold.
 _USE = "use theory=hydrodynamic, or theory=none"
 
+#: Why a theory of one run cannot be laid over what is not one run.
+OF_ONE_RUN = "speaks of one run; use replicas=1, or leave it out"
+ON_A_FIXED_SET = "speaks of a fixed training set, and these data are new at each step; leave it out"
+OF_ALL_NODES = "needs all nodes in one process; use trainer.divide=rows, or leave it out"
+
+#: The same, as the reason for a theory of averages.
+BECAUSE = {
+    OF_ONE_RUN: "there are several replicas",
+    ON_A_FIXED_SET: "the examples are new at each step",
+    OF_ALL_NODES: "the nodes are divided among processes",
+}
+
+#: Why the theory alone is that of averages, unless another is asked for.
+NOTHING_DRAWN = "nothing is drawn before a run"
+
+
+def refused(setup: Setup) -> str | None:
+    """Why what speaks of one network, or needs all its nodes, cannot go with this run."""
+    if setup.replicas > 1:
+        return OF_ONE_RUN
+    several = setup.trainer["devices"] * setup.trainer["nodes"] > 1
+    return OF_ALL_NODES if several and setup.trainer["divide"] == "nodes" else None
+
 
 class Theories:
     """What theory says of a run, built on one mean-field solution.
@@ -34,10 +58,13 @@ class Theories:
     Args:
         setup: The run.
         draw: Gives what it draws, for theories that speak of it.
+        average: Why a theory of averages is to be chosen where the choice is free, if it is.
+        online: Whether the examples are new at each step.
     """
 
-    def __init__(self, setup: Setup, draw: Callable[[], Draw]):
-        self.setup, self.draw = setup, draw
+    def __init__(self, setup: Setup, draw: Callable[[], Draw], average: str | None = None, *, online: bool = False):
+        self.setup, self.draw, self.average, self.online = setup, draw, average, online
+        self.reasons: dict[str, str] = {}
         objects = {**setup.objects, **self._given_again()}
         self._build = Builder(
             setup.config,
@@ -187,7 +214,7 @@ class Theories:
         return ["theory", *self.setup.overlay]
 
     def named(self, name: str) -> Theory:
-        """The theory of that name, before it is given a draw.
+        """The theory of that name, before it is given a draw; where it is to be chosen, the choice.
 
         Raises:
             InvalidSettingError: If it is none, or refuses its settings.
@@ -197,7 +224,16 @@ class Theories:
         if not isinstance(theory, Theory):
             wanted = "must be a class derived from mfnet.theory's Theory"
             raise InvalidSettingError(f"{key}._target_", name_of(theory), wanted)
+        if isinstance(theory, Auto):
+            theory, self.reasons[name] = theory.choose(self.setup.N, self.setup.data.get("n_test", 0), self.average)
         return theory
+
+    def _beyond_the_solution(self) -> Choice:
+        """The best theory of a run that has no mean-field solution in closed form."""
+        try:
+            return Choice(self.hydrodynamic, "the run has no mean-field solution in closed form")
+        except InvalidSettingError as error:
+            return Choice(Theory(), f"no theory of averages knows the run: {error}")
 
     def prediction(self, name: str, times: Float[np.ndarray, " K"]) -> Prediction:
         """The theory of that name at these times; one of the user's own is asked for everything, and checked.
@@ -219,11 +255,39 @@ class Theories:
         return prediction
 
     def trusted(self, times: Float[np.ndarray, " K"]) -> list[Trust]:
-        """Until when each prediction is trustworthy, between the first and last of the times; unknown for real data."""
+        """Until when each prediction is trustworthy, between the first and last of the times; unknown for real data.
+
+        Of data that are new at each step N is infinite.
+        """
         if self._departure is not None or self.mean_field.needs_draw:
             return []
         looked = np.union1d(times, np.geomspace(times[1], times[-1], 100)[1:-1]) if len(times) > 2 else times
-        return trust(self.mean_field, self.setup.M, self.setup.N, looked, self.setup.network["init"])
+        N = np.inf if self.online else self.setup.N
+        return trust(self.mean_field, self.setup.M, N, looked, self.setup.network["init"])
+
+    def laid(self, theories: Mapping[str, Theory], trusted: Sequence[Trust]) -> dict[str, dict[str, Any]]:
+        """What the summary says of each theory that was laid over the run.
+
+        Args:
+            theories: By name.
+            trusted: Of `trusted`.
+
+        Returns:
+            Its ``theory``, ``because`` of one that was chosen, and where it is known ``trusted_until``: of its
+            ``errors``, of single ``nodes`` and examples, and of all ``others``; inf to the end.
+        """
+        until = {entry.prediction: entry.until for entry in trusted}
+        result: dict[str, dict[str, Any]] = {}
+        for name, theory in theories.items():
+            known = theory.trusted_as
+            result[name] = {"theory": known or name_of(theory)}
+            if name in self.reasons:
+                result[name]["because"] = self.reasons[name]
+            if known in until:
+                others = "mean_field" if known in ("finite_width", "realised_width") else known
+                ends = {"errors": until[known], "nodes": until["mean_field"], "others": until[others]}
+                result[name]["trusted_until"] = ends
+        return result
 
 
 def _key(name: str) -> str:

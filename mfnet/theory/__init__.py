@@ -6,6 +6,7 @@
 """
 
 from mfnet.theory.activations import Activation
+from mfnet.theory.choice import Auto
 from mfnet.theory.closures import KernelClosure, LinearClosure
 from mfnet.theory.finite_samples import realised_starting_error, starting_error
 from mfnet.theory.finite_width import FiniteWidth
@@ -29,6 +30,7 @@ __all__ = [
     "Activation",
     "ActualKernel",
     "AsymptoticLaws",
+    "Auto",
     "Curve",
     "Draw",
     "Elongated",

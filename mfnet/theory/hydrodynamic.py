@@ -121,7 +121,7 @@ class Hydrodynamic(Theory):
         flip: Fraction of training labels that are reversed.
         rtol: Error of a time step, relative to how far nodes have moved.
         points: Quadrature points in each component of (a, v); None for 16, 8 and 6 for k = 1, 2 and 3.
-        draw: The run, which `of_draw` gives, where the paths of its nodes depend on several latent directions.
+        draw: Gives the run's draw; the paths of its nodes need it, if there are several latent directions.
     """
 
     d: int
@@ -139,7 +139,7 @@ class Hydrodynamic(Theory):
     flip: float = 0.0
     rtol: float = 3e-4
     points: int | None = None
-    draw: Draw | None = None
+    draw: Callable[[], Draw] | None = None
     _solved: dict[bytes | None, list[HydrodynamicSolution]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -173,11 +173,10 @@ class Hydrodynamic(Theory):
 
     @property
     def needs_draw(self) -> bool:
-        """The paths of a run's nodes need its latent directions, if these are several."""
-        return self.law.k > 1
+        return False  # but for the paths of nodes
 
     def of_draw(self, draw: Callable[[], Draw]) -> Hydrodynamic:
-        return replace(self, draw=draw()) if self.needs_draw else self
+        return replace(self, draw=draw)
 
     def equation(self, measure: Float[Array, " n"]) -> Equation:
         """Eq. 5 for nodes of these weights."""
@@ -340,10 +339,11 @@ class Hydrodynamic(Theory):
 
     def _latent_components(self, a0: Float[Array, " n"], w_par0: Float[Array, " n"]) -> Float[Array, "n k"] | None:
         """v of the run's nodes that have these a and w∥ at t = 0."""
-        if self.draw is None or self.draw.latent is None:
+        draw = self.draw and self.draw()
+        if draw is None or draw.latent is None:
             return None
-        found = drawn_nodes(self.draw, a0, w_par0)
-        return None if found is None else self.draw.w0[found] @ self.draw.latent.T
+        found = drawn_nodes(draw, a0, w_par0)
+        return None if found is None else draw.w0[found] @ draw.latent.T
 
     def output(self, t: Float[Array, " T"], u: Float[Array, "q k"]) -> Float[Array, "T q"]:
         return self.solve(t).output(u)

@@ -132,6 +132,10 @@ class MeanField(Theory):
         return projection_law(self.inputs, self.d, self.radius, self.flip, self.stretch, self.separation)
 
     @property
+    def trusted_as(self) -> str:
+        return "mean_field"
+
+    @property
     def needs_draw(self) -> bool:
         return self.inputs == "empirical"
 

@@ -51,6 +51,16 @@ class Theory:
     """What can be overlaid on a run. This one predicts nothing; `t` is mean-field time, increasing from 0."""
 
     @property
+    def stepwise(self) -> bool:
+        """Whether it is solved from one time to the next, and a run is to ask for its observations one by one."""
+        return False
+
+    @property
+    def trusted_as(self) -> str | None:
+        """The name under which `mfnet.theory.trust` says until when it holds; None if it does not."""
+        return None
+
+    @property
     def needs_draw(self) -> bool:
         """Whether this theory speaks of one actual run, and predicts nothing before it has the draw."""
         return type(self).of_draw is not Theory.of_draw

@@ -44,6 +44,10 @@ class RealisedWidth(Theory):
     def __post_init__(self) -> None:
         self.mean_field.nonlinearity.need("even", "RealisedWidth")
 
+    @property
+    def trusted_as(self) -> str:
+        return "realised_width"
+
     def of_draw(self, draw: Callable[[], Draw]) -> RealisedWidth:
         return replace(self, mean_field=self.mean_field.of_draw(draw), draw=draw())
 

@@ -22,7 +22,7 @@ from mfnet.network.networks import precision_for
 from mfnet.setup.errors import InvalidSettingError
 from mfnet.setup.pieces import Builder, resolve
 from mfnet.setup.setup import Setup
-from mfnet.setup.theories import Theories
+from mfnet.setup.theories import BECAUSE, ON_A_FIXED_SET, Theories, refused
 from mfnet.theory import Draw
 
 T = TypeVar("T")
@@ -103,7 +103,9 @@ class Pieces:
     @cached_property
     def theories(self) -> Theories:
         """What theory says of the run."""
-        return Theories(self.setup, self.draw)
+        online = bool(getattr(self._build.target("data"), "online", False))
+        why = ON_A_FIXED_SET if online else refused(self.setup)
+        return Theories(self.setup, self.draw, BECAUSE[why] if why else None, online=online)
 
     @property
     def dt(self) -> float | None:

@@ -8,7 +8,6 @@ import io
 import shutil
 import sys
 import threading
-from collections.abc import Sequence
 from contextlib import redirect_stderr
 from typing import Any
 
@@ -116,7 +115,7 @@ class Training:
         callbacks = self.callbacks
         loggers, sinks = self._sinks() if self.first else ([], [])
         observers = [callback for callback in callbacks if isinstance(callback, Observer)]
-        recorder = Recorder(observers, self.predictions, sinks, setup.config, setup.identity, self._trusted)
+        recorder = Recorder(observers, self.predictions, sinks, setup.config, setup.identity, self._of_theories)
         progress = [RunProgress(self.predictions)] if self.first and self._show_progress() else []
         versions = {sink.called: sink.version for sink in sinks if isinstance(sink, CurveLogger) and sink.version}
         last = self.directory.checkpoint if self.directory is not None else None
@@ -156,8 +155,15 @@ class Training:
         contents = recorder.contents or Contents({}, {}, {})  # on processes that do not look
         return Run(setup, contents, lambda: network, lambda: theories, where)
 
-    def _trusted(self) -> Sequence[Any]:
-        return [] if self.pieces.data.online else self.pieces.theories.trusted(self.times)
+    def _of_theories(self) -> dict[str, Any]:
+        """What the summary says of the theories; ``trust`` of all that there are, ``overlaid`` of those of the run."""
+        theories = self.pieces.theories
+        trusted = theories.trusted(self.times)
+        laid = theories.laid({prediction.name: prediction.theory for prediction in self.predictions}, trusted)
+        return {
+            "trust": {entry.prediction: {"until": entry.until, "because": entry.because} for entry in trusted},
+            "overlaid": laid,
+        }
 
     def _show_progress(self) -> bool:
         asked = self.setup.trainer["progress"]

@@ -25,7 +25,6 @@ from mfnet.theory import (
     RealisedWidth,
     realised_starting_error,
     starting_error,
-    trust,
 )
 from mfnet.theory.activations import ACTIVATIONS
 from mfnet.theory.losses import LOSSES
@@ -228,7 +227,6 @@ def test_parts_that_an_activation_does_not_give():
         (lambda: starting_error(model, 100), "starting error needs 'even'"),
         (lambda: realised_starting_error(model, draw), "starting error needs 'even'"),
         (lambda: LimitKernel(ODD_ONLY)(draw.x, draw.x), "tangent kernel needs 'even'"),
-        (lambda: trust(model, 10, 100, np.array([0.0, 1.0])), "FiniteWidth needs 'even'"),
     ):
         with pytest.raises(ValueError, match=what):
             make()
