@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -69,7 +70,12 @@ def _compared(effort: Effort, activation: str, rule: str) -> tuple[list[Row], li
     M, d, batch, n_steps, n_seeds = effort.choose((2000, 20, 200, 1000, 6), (400, 20, 50, 200, 3))
     still = (activation, rule) in STILL
     times = (60.0,) if still else TIMES[activation, rule]
-    settings = {"data": "online_latent", "data.rule": rule, "network.activation": activation, "network.init": "balanced"}
+    settings: dict[str, Any] = {
+        "data": "online_latent",
+        "data.rule": rule,
+        "network.activation": activation,
+        "network.init": "balanced",
+    }
     setup = setup_of(M, d, batch, n_test=effort.choose(20000, 2000), fresh=True, **settings)
     run = partial(observed, times=times, dt=times[-1] / n_steps, rule=rule)
     measured: Mapping[str, Array] = {}

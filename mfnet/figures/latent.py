@@ -26,7 +26,7 @@ def draw(run: Contents) -> Figure:
             line(figure.subplots(), latent, alpha, h, theory)
     else:
         with style.drawing(5.5 * (1 if theory is None else 2), 5.0) as figure:
-            panels = np.atleast_1d(figure.subplots(1, 1 if theory is None else 2))
+            panels = figure.subplots(1, 1 if theory is None else 2, squeeze=False).ravel()
             network_plane(panels[0], latent, alpha, h)
             if theory is not None:
                 theory_plane(panels[1], latent[f"output_{theory}"], latent["u_grid"], alpha, h)
@@ -38,7 +38,9 @@ def line(axes: Axes, latent: Arrays, alpha: float, h: float, theory: str | None)
     """αF against u; the margins ±h are dashed."""
     u = latent["u"][:, 0]
     shown = np.abs(u) < REACH
-    axes.plot(u[shown], alpha * latent["output"][-1][shown], ".", color=style.NETWORK, ms=2.0, alpha=0.5, label="network")
+    axes.plot(
+        u[shown], alpha * latent["output"][-1][shown], ".", color=style.NETWORK, ms=2.0, alpha=0.5, label="network"
+    )
     if theory is not None:
         axes.plot(latent["u_grid"][:, 0], alpha * latent[f"output_{theory}"], color=style.THEORY, label="theory")
     for side in (-h, h):
@@ -52,9 +54,9 @@ def network_plane(axes: Axes, latent: Arrays, alpha: float, h: float) -> None:
     """Mean αF of the test examples in each cell of the plane, and where it is 0."""
     edges = np.linspace(-REACH, REACH, CELLS + 1)
     u, output = latent["u"][:, :2], alpha * latent["output"][-1]
-    count = np.histogram2d(*u.T, bins=[edges, edges])[0]
+    count = np.histogram2d(u[:, 0], u[:, 1], bins=(edges, edges))[0]
     with np.errstate(invalid="ignore"):
-        mean = np.histogram2d(*u.T, bins=[edges, edges], weights=output)[0] / count
+        mean = np.histogram2d(u[:, 0], u[:, 1], bins=(edges, edges), weights=output)[0] / count
     _plane(axes, edges, np.ma.masked_invalid(np.where(count >= LEAST, mean, np.nan)), h)
     axes.set_title("network", fontsize=13)
 

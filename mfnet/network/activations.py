@@ -1,7 +1,7 @@
 """Activations σ and their derivatives.
 
-Of those that come with the package ReLU, leaky ReLU, linear, GELU, SiLU and softplus have a linear odd part,
-σ(z) − σ(−z) = 2cz, and their mean-field solution is known in closed form. One of your own is any elementwise function of
+ReLU, leaky ReLU, linear, GELU, SiLU and softplus have a linear odd part, σ(z) − σ(−z) = 2cz, and their mean-field
+solution is known in closed form; tanh, sigmoid, erf and ReLU² have not. One of your own is any elementwise function of
 torch's.
 """
 

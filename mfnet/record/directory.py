@@ -202,7 +202,7 @@ def agreement(
         outside = np.flatnonzero(~(deviation <= series.tolerance))
         n_inside = len(deviation) if len(outside) == 0 else int(outside[0])
         result[series.name] = {
-            "largest": float(np.nanmax(deviation)) if not np.isnan(deviation).all() else math.nan,
+            "largest": float(np.nanmax(deviation)) if not np.isnan(deviation).all() else np.nan,
             "final": float(deviation[-1]),
             "measure": series.measure,
             "tolerance": series.tolerance,

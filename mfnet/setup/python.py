@@ -24,7 +24,19 @@ from mfnet.setup.settings import BY_KEY, OF_THE_COMMAND, SYMBOLS_AND_GROUPS
 MANY = ("overlay", "callbacks", "logger")
 
 #: Groups of which one choice is taken.
-ONE = ("data", "flow", "theory", "schedule", "stop", "trainer", "network", "loss", "experiment", "mean_field", "hydrodynamic")
+ONE = (
+    "data",
+    "flow",
+    "theory",
+    "schedule",
+    "stop",
+    "trainer",
+    "network",
+    "loss",
+    "experiment",
+    "mean_field",
+    "hydrodynamic",
+)
 
 #: Groups of one piece of the user's own, and the setting that stands for it.
 OWN = {"loss": "loss.name", "network": "network.activation"}

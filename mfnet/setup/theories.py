@@ -132,7 +132,9 @@ class Theories:
         ):
             if record is None:
                 what = key.partition(".")[2].replace("name", "loss")
-                wanted = f"the mean-field solution knows nothing of this {what}; give it a twin as its `theory`, or {_USE}"
+                wanted = (
+                    f"the mean-field solution knows nothing of this {what}; give it a twin as its `theory`, or {_USE}"
+                )
                 return InvalidSettingError(key, name, wanted)
         if not activation_record(known["activation"]).odd_part_is_linear:
             wanted = f"has an odd part that is not linear, and so no mean-field solution; {_USE}"
@@ -199,7 +201,9 @@ class Theories:
         if slope < 1e-3:
             name = self.setup.network["activation"]
             times = "give schedule.t_min and schedule.t_max, or schedule=listed, and flow.dt if it has one"
-            raise InvalidSettingError("network.activation", name, f"has no linear part, and so no unit of time; {times}")
+            raise InvalidSettingError(
+                "network.activation", name, f"has no linear part, and so no unit of time; {times}"
+            )
         records = {"activation": Activation("linear part", slope), "loss": self._records["loss"] or "hinge"}
         return round_to_digit(self._solution_of(records).of_draw(self.draw).time_scale)
 

@@ -9,9 +9,11 @@ is that of two random directions, in n = d − k dimensions. With z = (v·u + r�
     f = φ(αF) P(y = 1 | u) − φ(−αF) P(y = −1 | u)
 
 The average over ρ, which fluctuates by 1/√(2n) of itself, is that over two values, and `mfnet.theory.smoothed` has that
-over c: what is left out is of order 1/d^{3/2}. The measure is carried along, so that the weights of nodes never change. Steps are linearly implicit Euler steps,
-extrapolated to fourth order. The stiff part of the Jacobian is −Gᵀ C G, G being the gradients of outputs and C the
-curvature of the loss at the quadrature points: of low rank, and all that a step has to solve for.
+over c: what is left out is of order 1/d^{3/2}. The measure is carried along, so that the weights of nodes never change.
+
+Steps are linearly implicit Euler steps, extrapolated to fourth order. The stiff part of the Jacobian is −Gᵀ C G P, with
+G the gradients of outputs by the nodes, C the curvature of the loss at the quadrature points, and P the weights of the
+nodes: of low rank, and all that a step has to solve for.
 """
 
 from __future__ import annotations
@@ -89,9 +91,7 @@ class Equation:
         which = self.measure > 0.0
         return (self.measure[which] * theta[which, 0]) @ self._smoothed(theta[which], u, length).value
 
-    def _smoothed(
-        self, theta: Float[Array, "n D"], u: Float[Array, "q k"], length: Float[Array, " q"]
-    ) -> Smoothed:
+    def _smoothed(self, theta: Float[Array, "n D"], u: Float[Array, "q k"], length: Float[Array, " q"]) -> Smoothed:
         """The activation of each node, by v·u/√d and by r|x⊥|/√(nd)."""
         n, root_d = self.d - u.shape[1], math.sqrt(self.d)
         spread = np.multiply.outer(theta[:, -1], length / math.sqrt(n)) / root_d
@@ -146,7 +146,6 @@ class Equation:
         gradients[..., 1:-1] = slope[..., None] * points.u[felt][:, None, :]
         gradients[..., -1] = parts.by_spread[:, felt].T * (a / root_d) * length[felt, None]
         return Field(points, output, force, velocity, gradients.reshape(len(felt), theta.size), curvature)
-
 
     def _gathered(self, curvature: Float[Array, " q"]) -> tuple[Int[Array, " c"], Float[Array, " c"]]:
         """Points of positive curvature; if these are many, one for each panel, with the curvature of all of it."""

@@ -1,4 +1,4 @@
-"""The hydrodynamic equation itself (eq. 5), solved for any activation and for labels of up to three latent directions.
+"""The hydrodynamic equation itself (eq. 5), for any activation and for labels of up to three latent directions.
 
 The mean-field solution in closed form needs an activation whose odd part is linear, and labels that are odd in x. Eq. 5
 needs neither (Section 2 of the paper). `Hydrodynamic` moves the density of nodes along its characteristics
@@ -13,7 +13,7 @@ True
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from typing import NamedTuple
 
@@ -22,7 +22,7 @@ from jaxtyping import Bool, Float, Int
 from scipy.special import ndtr
 
 from mfnet.theory.activations import Activation, activation_of
-from mfnet.theory.arrays import Array, Numbers, Values
+from mfnet.theory.arrays import Array, Numbers
 from mfnet.theory.characteristics import Equation, Flow
 from mfnet.theory.latent import LatentLaw, Rule, latent_law
 from mfnet.theory.losses import Loss, check_slope, loss_of
@@ -113,7 +113,7 @@ class Hydrodynamic(Theory):
         activation: A name or an `Activation`.
         a_std, w_std: Initial standard deviations A of a and B of each component of w.
         loss: A name or a `Loss`, whose force must not jump, but for the hinge's.
-        inputs: 'latent', normal inputs with labels of the ``rule``; 'normal', the rule 'sign'; or 'mixture', two classes.
+        inputs: 'latent', normal inputs with labels of the ``rule``; 'normal', the rule 'sign'; 'mixture', two classes.
         rule: A name of `mfnet.theory.latent.LAWS`, a function of u (n, k) that gives labels ±1 (n,), or a law.
         k: Number of latent directions, where the rule is a function.
         at: Where threshold and shell have their jump; None for what they have by default.
@@ -140,7 +140,9 @@ class Hydrodynamic(Theory):
     rtol: float = 3e-4
     points: int | None = None
     draw: Callable[[], Draw] | None = None
-    _solved: dict[bytes | None, list[HydrodynamicSolution]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _solved: dict[bytes | None, list[HydrodynamicSolution]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         law = self.law
@@ -167,7 +169,9 @@ class Hydrodynamic(Theory):
             ValueError: For what is none.
         """
         if self.inputs not in _RULES:
-            raise ValueError(f"inputs={self.inputs!r} must be one of {', '.join(_RULES)}: eq. 5 takes them to be normal")
+            raise ValueError(
+                f"inputs={self.inputs!r} must be one of {', '.join(_RULES)}: eq. 5 takes them to be normal"
+            )
         rule = self.rule if self.rule is not None else _RULES[self.inputs]
         return latent_law(rule, self.k, self.at, self.separation)
 
@@ -227,7 +231,10 @@ class Hydrodynamic(Theory):
         theta, measure, outermost = self.initial()
         if carried is not None:
             theta = np.vstack([theta, carried])
-            measure, outermost = np.append(measure, np.zeros(len(carried))), np.append(outermost, np.zeros(len(carried), bool))
+            measure, outermost = (
+                np.append(measure, np.zeros(len(carried))),
+                np.append(outermost, np.zeros(len(carried), bool)),
+            )
         flow = Flow(self.equation(measure), theta, self.rtol)
         states, observed = [], []
         for time in times:
@@ -291,7 +298,8 @@ class Hydrodynamic(Theory):
             return np.where(np.abs(m) <= _UNDECIDED, 0.5, ndtr(-m / np.maximum(spread, 1e-3 * _UNDECIDED)))
 
         true = 0.5 * (1.0 + points.mean_label)
-        return tuple(_average(wrong, share, margin, points.weights) for share in (self._right(points), true))
+        learned = _average(wrong, self._right(points), margin, points.weights)
+        return learned, _average(wrong, true, margin, points.weights)
 
     def _at_margin(self, flow: Flow) -> float:
         rays = flow.equation.rays
@@ -326,7 +334,9 @@ class Hydrodynamic(Theory):
             ValueError: For several latent directions.
         """
         if self.law.k != 1:
-            raise ValueError(f"the density in the plane of (a, v) is that of one latent direction, and there are {self.law.k}")
+            raise ValueError(
+                f"the density in the plane of (a, v) is that of one latent direction, and there are {self.law.k}"
+            )
         x = np.linspace(-reach, reach, points)
         a0, v0 = np.meshgrid(self.a_std * x, self.w_std * x, indexing="ij")
         length = self.w_std * _lengths(self.d - 1).mean()

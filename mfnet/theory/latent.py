@@ -1,8 +1,8 @@
 """Labels that depend on a few latent directions: the law of (u, y), and how to average over it.
 
-An input is x = U u + x⊥, with u ∈ R^k its components in the latent directions and x⊥ normal in the others. The law of u is
-a mixture of normal ones of unit variance, most often a single one at 0, and the label is a function of u, or belongs to
-the part of the mixture that u is drawn from.
+An input is x = U u + x⊥, with u ∈ R^k its components in the latent directions and x⊥ normal in the others. The law of
+u is a mixture of normal ones of unit variance, most often a single one at 0, and the label is a function of u, or
+belongs to the part of the mixture that u is drawn from.
 """
 
 from __future__ import annotations

@@ -102,8 +102,8 @@ class MeanField(Theory):
                 raise ValueError(f"{name}={getattr(self, name)!r} must be {allowed}")
         if not self.nonlinearity.odd_part_is_linear:
             raise ValueError(
-                f"activation={self.nonlinearity.name!r} has an odd part that is not linear, and so no mean-field solution "
-                "in closed form: use Hydrodynamic"
+                f"activation={self.nonlinearity.name!r} has an odd part that is not linear, and so no mean-field "
+                "solution in closed form: use Hydrodynamic"
             )
         if not 0.0 < self.odd_slope < math.inf:
             raise ValueError(

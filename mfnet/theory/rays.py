@@ -1,4 +1,4 @@
-"""Averages over inputs of a few latent directions: half-lines from the origin, divided into panels where the integrand jumps or has a kink.
+"""Averages over inputs of a few latent directions: half-lines, divided where the integrand is not smooth.
 
 A label rule jumps along a half-line, and the force of a loss has its kink where the margin crosses a level. Both become
 ends of panels, so that Gauss–Legendre quadrature on each of them converges as for a smooth function, and what crosses
@@ -19,7 +19,11 @@ from mfnet.theory.arrays import Array
 from mfnet.theory.latent import LatentLaw
 
 #: Radii between panels of every half-line, as fractions of the reach.
-_EDGES = {1: (0.0, 0.015, 0.06, 0.15, 0.3, 0.5, 1.0), 2: (0.0, 0.08, 0.2, 0.35, 0.55, 1.0), 3: (0.0, 0.15, 0.3, 0.5, 1.0)}
+_EDGES = {
+    1: (0.0, 0.015, 0.06, 0.15, 0.3, 0.5, 1.0),
+    2: (0.0, 0.08, 0.2, 0.35, 0.55, 1.0),
+    3: (0.0, 0.15, 0.3, 0.5, 1.0),
+}
 
 #: Gauss–Legendre points of a panel in radius, and of one in angle, by the number of latent directions.
 _RADIAL, _ANGULAR = {1: 12, 2: 8, 3: 6}, {1: 1, 2: 5, 3: 3}

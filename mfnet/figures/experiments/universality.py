@@ -26,7 +26,9 @@ from mfnet.theory.losses import LOSSES
 NODES, REACH = 10, 6.0
 
 COLOURS = dict(zip(WITH_LINEAR_ODD_PART, color_sequences["tab20"][::2] + color_sequences["tab20"][1::2], strict=False))
-SIZES = {name: max(11.0 - 1.5 * number, 3.0) for number, name in enumerate(WITH_LINEAR_ODD_PART)}  # what coincides stays visible
+SIZES = {
+    name: max(11.0 - 1.5 * number, 3.0) for number, name in enumerate(WITH_LINEAR_ODD_PART)
+}  # what coincides stays visible
 MARKERS = dict(zip(LOSSES, "osD^vPX*<>", strict=False))
 
 
