@@ -13,7 +13,6 @@ from mfnet.record.schedule import round_to_digit
 from mfnet.setup.errors import InvalidSettingError
 from mfnet.setup.pieces import Builder, name_of, resolve, said
 from mfnet.setup.setup import Setup
-from mfnet.setup.twins import activation_twin, loss_twin
 from mfnet.theory import Activation, Auto, Draw, Hydrodynamic, MeanField, Theory, Trust, trust
 from mfnet.theory.activations import ACTIVATIONS
 from mfnet.theory.activations import activation_of as activation_record
@@ -101,6 +100,8 @@ class Theories:
         Raises:
             InvalidSettingError: If it cannot be solved for this run.
         """
+        from mfnet.network.twins import activation_twin, loss_twin
+
         known, rule = self._records, self.setup.hydrodynamic["rule"]
         if "data.rule" in self.setup.objects or (isinstance(rule, str) and "." in rule):
             rule = self.setup.objects.get("data.rule") or resolve("data.rule", rule)

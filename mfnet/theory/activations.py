@@ -1,8 +1,8 @@
 """What the theories need to know of an activation.
 
 Most activations here have a linear odd part, ``σ(z) = c z + e(z)`` with e even. The solution of section 3.1 of the
-paper is exact for all of these, and only ``c`` enters it. The hydrodynamic equation itself (`mfnet.theory.Hydrodynamic`)
-needs σ alone, and takes tanh, sigmoid, erf and ReLU² as well.
+paper is exact for all of these, and only ``c`` enters it. `mfnet.theory.Hydrodynamic` needs σ alone, and takes tanh,
+sigmoid, erf and ReLU² as well.
 
 A theory takes the name of one of these, or an `Activation` of your own:
 

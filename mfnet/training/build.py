@@ -167,5 +167,5 @@ def _made(setup: Setup, key: str, name: str, known: Mapping[str, object], make: 
 def draw_of(network: MeanFieldNetwork, task: Task) -> Draw:
     """What a run has drawn, for theories that speak of it: all nodes must be on this process."""
     tensors = (network.a0, network.w0, *task.train, *task.test, task.direction)
-    latent = None if task.latent is None else task.latent.numpy()
-    return Draw(*(tensor.detach().double().cpu().numpy() for tensor in tensors), latent=latent)
+    draw = Draw(*(tensor.detach().double().cpu().numpy() for tensor in tensors))
+    return draw if task.latent is None else draw._replace(latent=task.latent.numpy())

@@ -238,7 +238,8 @@ def test_parts_that_an_activation_does_not_give():
 
 def test_what_no_activation_or_loss_is():
     for settings, what in (
-        ({"activation": "tanh"}, "activation='tanh' must be one of relu, .*, or an Activation"),
+        ({"activation": "tan"}, "activation='tan' must be one of relu, .*, or an Activation"),
+        ({"activation": "tanh"}, "'tanh' has an odd part that is not linear, .* use Hydrodynamic"),
         ({"loss": "huber"}, "loss='huber' must be one of hinge, .*, or a Loss"),
         ({"activation": Activation("even", 0.0, np.abs, np.sign)}, "odd_slope=0.0 of the activation 'even'"),
         ({"loss": Loss("flat", np.abs, lambda m, h: np.zeros_like(m), None)}, "force of the loss 'flat' .* at m=0"),
