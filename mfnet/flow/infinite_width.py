@@ -229,7 +229,7 @@ class InfiniteWidth(Theory):
             w_std=self.w_std,
             dtype=dtype,
         )
-        x, y, x_test, y_test, direction = (torch.as_tensor(each).to(dtype) for each in draw[2:])
+        x, y, x_test, y_test, direction = (torch.as_tensor(each).to(dtype) for each in draw[2:7])
         flow = _Recorded(Objective(network, loss, self.alpha, lambda _: Batch(x, y), fixed=True))
         at_rest = float(loss.force(torch.full((1, 1), self.h, dtype=torch.float64))) == 0.0
         flow.rules = StoppingRules(satisfied=1.0 if at_rest else math.inf)

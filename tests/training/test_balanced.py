@@ -20,7 +20,7 @@ pytestmark = pytest.mark.unchecked
 
 
 def test_a_run_starts_from_balanced_nodes_and_is_laid_over_by_their_theory():
-    run = mfnet.train(**SMALL, schedule={"t_max": 5.0, "per_decade": 4})
+    run = mfnet.train(**SMALL, theory="finite_width", schedule={"t_max": 5.0, "per_decade": 4})
     w = run.network.w0.double()
     torch.testing.assert_close(w.T @ w / 40, torch.eye(10, dtype=torch.float64), atol=1e-6, rtol=0.0)
     assert run.theory.init == "balanced"
