@@ -71,7 +71,8 @@ def _clock(axes: Axes, run: Contents) -> None:
             late = t > t[-1] / 100.0
             slope = theory[-1] + np.log(t[late] / t[-1]) / 4.0
             axes.plot(t[late], slope, "--", color=style.GUIDE, label=r"$\frac{1}{4}\ln t$")
-        axes.set_ylim(0.0, 1.1 * max(theory.max(), gamma.max()))
+        seen = np.concatenate([theory, gamma])
+        axes.set_ylim(min(0.0, 1.1 * np.nanmin(seen)), 1.1 * np.nanmax(seen))
     others = [name for name in run.theories if name != "theory" and f"gamma_{name}" in history]
     for name, line in zip(others, itertools.cycle(style.DASHES), strict=False):
         until, label = run.trusted_until(name, "gamma"), name.replace("_", " ")

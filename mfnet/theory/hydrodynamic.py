@@ -35,7 +35,10 @@ _POINTS = {1: 16, 2: 8, 3: 6}
 #: What of a solution is no series in time.
 _FIXED = ("model", "measure")
 
-#: Tail of the output at which curves end: beyond, they are those of the points of the quadrature.
+#: Nodes whose a or v starts beyond this many standard deviations are the outermost: one in 8000 for one direction.
+OUTERMOST = 4.0
+
+#: Share of the output at which they decide, so that curves end: these would be those of the points of the quadrature.
 LARGEST_TAIL = 0.05
 
 #: Rule of each law of the inputs, where none is given.
@@ -61,9 +64,9 @@ class HydrodynamicSolution:
         train_error, test_error: Fractions of wrong signs of training labels, and of true ones.
         displacement: |θ − θ₀|/|θ₀| over all nodes.
         margin_at: The smallest u > 0 at the margin, αF = h; inf where there is none.
-        tail: Output of the outermost nodes relative to that of all. Where it is not small the few nodes that started
-            largest run away, as they do for activations that grow faster than linearly, such as ReLU²; a limit of
-            infinitely many nodes then does not exist.
+        tail: Output of the outermost nodes (`OUTERMOST`) relative to that of all. Where it is not small the few nodes
+            that started largest run away, as they do for activations that grow faster than linearly, such as ReLU²; a
+            limit of infinitely many nodes then does not exist.
     """
 
     model: Hydrodynamic
@@ -204,7 +207,7 @@ class Hydrodynamic(Theory):
         scaled = grid * np.array([self.a_std, *[self.w_std] * k])
         lengths = self.w_std * _lengths(self.d - k)
         theta = np.column_stack([np.repeat(scaled, len(lengths), axis=0), np.tile(lengths, len(grid))])
-        outermost = (np.abs(grid) == x[-1]).any(axis=1)
+        outermost = (np.abs(grid) > OUTERMOST).any(axis=1)
         return theta, np.repeat(weights.prod(axis=1) / len(lengths), len(lengths)), np.repeat(outermost, len(lengths))
 
     def solve(self, t: Numbers, carried: Float[Array, "m D"] | None = None) -> HydrodynamicSolution:
@@ -270,7 +273,7 @@ class Hydrodynamic(Theory):
     def _tail(self, flow: Flow, outermost: Bool[Array, " n"]) -> float:
         """Root mean square over inputs of the output of the outermost nodes, relative to that of all."""
         points, output = flow.field.points, flow.field.output
-        if (whole := float(points.weights @ output**2)) < _UNDECIDED**2:
+        if not outermost.any() or (whole := float(points.weights @ output**2)) < _UNDECIDED**2:
             return 0.0
         equation = replace(flow.equation, measure=np.where(outermost, flow.equation.measure, 0.0))
         part = float(points.weights @ equation.output(flow.theta, points.u, points.length) ** 2)

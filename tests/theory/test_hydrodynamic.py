@@ -215,7 +215,7 @@ def test_curves_end_where_the_largest_nodes_run_away():
     model = Hydrodynamic(d=20, activation="relu_squared", rule="sign")
     t = np.array([0.5, 1.0, 6.0])
     solution, series = model.solve(t), model.series(t)
-    assert solution.tail[0] < 1e-6
+    assert solution.tail[0] < 2e-3
     assert np.isfinite(series["unsatisfied"].value[:2]).all()
     assert all(np.isnan(curve.value[2]) for curve in series.values())
 
