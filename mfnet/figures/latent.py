@@ -78,6 +78,7 @@ def _plane(axes: Axes, edges: np.ndarray, values: np.ndarray, h: float) -> None:
     axes.set_xlim(-REACH, REACH)
     axes.set_ylim(-REACH, REACH)
     axes.set_aspect("equal")
+    axes.grid(visible=False)
     axes.set_xlabel("$u_1$")
     axes.set_ylabel("$u_2$")
     axes.figure.colorbar(image, ax=axes, label=r"$\alpha F$")

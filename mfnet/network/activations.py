@@ -124,7 +124,10 @@ def activation_of(given: object) -> Activation:
         name = getattr(function, "__name__", type(function).__name__)
         given = Activation(name, given, partial(slope, given))
     if given.name in ACTIVATIONS:
-        raise ValueError(f"an activation of your own cannot be called {given.name}, as one of mfnet's is; name that one, or rename yours")
+        raise ValueError(
+            f"an activation of your own cannot be called {given.name}, as one of mfnet's is; name that one, or rename "
+            "yours"
+        )
     for dtype in (torch.float32, torch.float64):
         _check(given, torch.linspace(-3.1, 3.3, 12, dtype=dtype).view(3, 4))
     return given

@@ -42,12 +42,11 @@ _FELT = 512
 _ROWS = 4
 
 
-class Nodes(NamedTuple):
-    """n nodes."""
+class Inputs(NamedTuple):
+    """Some inputs (u, |x⊥|)."""
 
-    a: Float[Array, " n"]
-    v: Float[Array, "n k"]
-    r: Float[Array, " n"]
+    u: Float[Array, "q k"]
+    length: Float[Array, " q"]
 
 
 class Field(NamedTuple):
@@ -57,8 +56,9 @@ class Field(NamedTuple):
     output: Float[Array, " q"]  # F
     force: Float[Array, " q"]  # f, times the weights of the points
     velocity: Float[Array, "n D"]  # of (a, v, r)
-    gradient: Float[Array, "c P"]  # of the outputs at the points of positive curvature, by the nodes
+    felt: Int[Array, " c"]  # points of positive curvature
     curvature: Float[Array, " c"]  # there, times the weights
+    gradient: Float[Array, "c n D"]  # of the outputs there, by the nodes
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Equation:
         loss: ℓ and its force.
         rays: Latent inputs and their labels.
         flip: Fraction of training labels that are reversed.
-        measure: Weights of the nodes; those of weight 0 are carried along and do nothing.
+        measure: Weights of the nodes.
     """
 
     d: int
@@ -84,18 +84,18 @@ class Equation:
     flip: float
     measure: Float[Array, " n"]
 
-    def output(
-        self, theta: Float[Array, "n D"], u: Float[Array, "q k"], length: Float[Array, " q"]
-    ) -> Float[Array, " q"]:
-        """F at inputs (u, |x⊥|). The output at t = 0 is 0, since a has mean zero there and knows nothing of w."""
-        which = self.measure > 0.0
-        return (self.measure[which] * theta[which, 0]) @ self._smoothed(theta[which], u, length).value
+    def output(self, theta: Float[Array, "n D"], inputs: Inputs) -> Float[Array, " q"]:
+        """F at inputs. The output at t = 0 is 0, since a has mean zero there and knows nothing of w."""
+        return (self.measure * theta[:, 0]) @ self._smoothed(theta, inputs).value
 
-    def _smoothed(self, theta: Float[Array, "n D"], u: Float[Array, "q k"], length: Float[Array, " q"]) -> Smoothed:
+    def _smoothed(self, theta: Float[Array, "m D"], inputs: Inputs) -> Smoothed:
         """The activation of each node, by v·u/√d and by r|x⊥|/√(nd)."""
-        n, root_d = self.d - u.shape[1], math.sqrt(self.d)
-        spread = np.multiply.outer(theta[:, -1], length / math.sqrt(n)) / root_d
-        return smoothed(self.activation, theta[:, 1:-1] @ u.T / root_d, spread, -0.25 / (n + 2.0))
+        spread = np.multiply.outer(theta[:, -1], self._relative(inputs)) / math.sqrt(self.d)
+        n = self.d - inputs.u.shape[1]
+        return smoothed(self.activation, theta[:, 1:-1] @ inputs.u.T / math.sqrt(self.d), spread, -0.25 / (n + 2.0))
+
+    def _relative(self, inputs: Inputs) -> Float[Array, " q"]:
+        return inputs.length / math.sqrt(self.d - inputs.u.shape[1])
 
     @property
     def hinge(self) -> bool:
@@ -123,29 +123,45 @@ class Equation:
 
     def field(self, theta: Float[Array, "n D"], gradient: bool = False) -> Field:
         """What nodes ``theta`` = (a, v, r) make and feel."""
-        root_d = math.sqrt(self.d)
-        points = self.rays.points(self.output(theta, *self.rays.looked), self.levels)
-        a, parts = theta[:, 0], self._smoothed(theta, points.u, points.length)
-        length = points.length / math.sqrt(self.d - points.u.shape[1])
-        output = (self.measure * a) @ parts.value
+        points = self.rays.points(self.output(theta, Inputs(*self.rays.looked)), self.levels)
+        inputs = Inputs(points.u, points.length)
+        parts = self._smoothed(theta, inputs)
+        output = (self.measure * theta[:, 0]) @ parts.value
         right = 0.5 * (1.0 + (1.0 - 2.0 * self.flip) * points.mean_label)
         margin = self.alpha * output
         force = points.weights * (right * self.force(margin) - (1.0 - right) * self.force(-margin))
-        velocity = np.empty_like(theta)
-        velocity[:, 0] = parts.value @ force
-        velocity[:, 1:-1] = (parts.by_mean @ (force[:, None] * points.u)) * (a / root_d)[:, None]
-        velocity[:, -1] = (parts.by_spread @ (force * length)) * a / root_d
-        velocity /= self.alpha
+        velocity = self._velocity(theta, parts, inputs, force)
         if not gradient:
-            return Field(points, output, force, velocity, np.empty((0, theta.size)), np.empty(0))
-        curvature = points.weights * (right * self.curvature(margin) + (1.0 - right) * self.curvature(-margin))
-        felt, curvature = self._gathered(curvature)
-        gradients = np.empty((len(felt), *theta.shape))
-        slope = parts.by_mean[:, felt].T * (a / root_d)
-        gradients[..., 0] = parts.value[:, felt].T
-        gradients[..., 1:-1] = slope[..., None] * points.u[felt][:, None, :]
-        gradients[..., -1] = parts.by_spread[:, felt].T * (a / root_d) * length[felt, None]
-        return Field(points, output, force, velocity, gradients.reshape(len(felt), theta.size), curvature)
+            return Field(points, output, force, velocity, np.empty(0, int), np.empty(0), np.empty((0, *theta.shape)))
+        felt, curvature = self._gathered(
+            points.weights * (right * self.curvature(margin) + (1.0 - right) * self.curvature(-margin))
+        )
+        gradients = self._gradient(theta, Smoothed(*(part[:, felt] for part in parts)), at(inputs, felt))
+        return Field(points, output, force, velocity, felt, curvature, gradients)
+
+    def velocity(self, theta: Float[Array, "m D"], inputs: Inputs, force: Float[Array, " q"]) -> Float[Array, "m D"]:
+        """Of any nodes, under given forces."""
+        return self._velocity(theta, self._smoothed(theta, inputs), inputs, force)
+
+    def gradient(self, theta: Float[Array, "m D"], inputs: Inputs) -> Float[Array, "q m D"]:
+        """Of aE_cσ(z), by any nodes."""
+        return self._gradient(theta, self._smoothed(theta, inputs), inputs)
+
+    def _velocity(
+        self, theta: Float[Array, "m D"], parts: Smoothed, inputs: Inputs, force: Float[Array, " q"]
+    ) -> Float[Array, "m D"]:
+        velocity, slope = np.empty_like(theta), theta[:, 0] / math.sqrt(self.d)
+        velocity[:, 0] = parts.value @ force
+        velocity[:, 1:-1] = (parts.by_mean @ (force[:, None] * inputs.u)) * slope[:, None]
+        velocity[:, -1] = (parts.by_spread @ (force * self._relative(inputs))) * slope
+        return velocity / self.alpha
+
+    def _gradient(self, theta: Float[Array, "m D"], parts: Smoothed, inputs: Inputs) -> Float[Array, "q m D"]:
+        gradient, slope = np.empty((len(inputs.u), *theta.shape)), theta[:, 0] / math.sqrt(self.d)
+        gradient[..., 0] = parts.value.T
+        gradient[..., 1:-1] = (parts.by_mean.T * slope)[..., None] * inputs.u[:, None, :]
+        gradient[..., -1] = parts.by_spread.T * slope * self._relative(inputs)[:, None]
+        return gradient
 
     def _gathered(self, curvature: Float[Array, " q"]) -> tuple[Int[Array, " c"], Float[Array, " c"]]:
         """Points of positive curvature; if these are many, one for each panel, with the curvature of all of it."""
@@ -158,26 +174,49 @@ class Equation:
         return felt, curvature[felt]
 
 
+def at(inputs: Inputs, which: Int[Array, " c"]) -> Inputs:
+    """Some of the inputs."""
+    return Inputs(inputs.u[which], inputs.length[which])
+
+
 class Implicit:
     """(1 + τ Gᵀ C G P)⁻¹, the stiff part of a step; P are the weights of the nodes."""
 
-    def __init__(self, field: Field, measure: Float[Array, " n"]):
-        root = np.sqrt(field.curvature)
-        self.shape = field.velocity.shape
-        self.gradient = field.gradient * root[:, None]
-        self.weighted = self.gradient * np.repeat(measure, self.shape[1])
+    def __init__(self, field: Field, measure: Float[Array, " n"], tau: float):
+        self.root = np.sqrt(field.curvature)
+        self.gradient = field.gradient.reshape(len(self.root), field.velocity.size) * self.root[:, None]
+        self.weighted = self.gradient * np.repeat(measure, field.velocity.shape[1])
         self.gram = self.weighted @ self.gradient.T
+        self.factor(tau)
 
     def factor(self, tau: float) -> None:
+        """Prepares for another τ."""
         self.tau = tau
-        self.factored = cho_factor(np.eye(len(self.gram)) + tau * self.gram)
+        self.factored = cho_factor(np.eye(len(self.gram)) + tau * self.gram) if len(self.gram) else None
 
-    def __call__(self, values: Float[Array, "n D"]) -> Float[Array, "n D"]:
-        if not len(self.gram):
-            return values
-        flat = values.ravel()
-        felt = cho_solve(self.factored, self.weighted @ flat)
-        return (flat - self.tau * (self.gradient.T @ felt)).reshape(self.shape)
+    def pull(self, motion: Float[Array, "n D"]) -> Float[Array, " c"]:
+        """What has to be taken from a motion τ θ̇ is τ Gᵀ times this."""
+        if self.factored is None:
+            return np.empty(0)
+        found: Array = self.root * cho_solve(self.factored, self.weighted @ motion.ravel())
+        return found
+
+
+class Stage(NamedTuple):
+    """A linearly implicit Euler step: all that a node feels in it."""
+
+    tau: float
+    inputs: Inputs
+    force: Float[Array, " q"]
+    pull: Float[Array, " c"]
+
+
+class Step(NamedTuple):
+    """A step to time t: the inputs of its Jacobian, and the stages of every row of its extrapolation table."""
+
+    t: float
+    felt: Inputs
+    rows: list[list[Stage]]
 
 
 class Flow:
@@ -187,57 +226,101 @@ class Flow:
         equation: The equation.
         start: (a, v, r) at t = 0.
         rtol: Error of a step, relative to how far nodes have moved.
+
+    Attributes:
+        steps: The steps that were taken.
+        rejected: How many were not.
     """
 
     def __init__(self, equation: Equation, start: Float[Array, "n D"], rtol: float):
         self.equation, self.rtol = equation, rtol
         self.start, self.theta, self.t, self.dt = start, start.copy(), 0.0, math.inf
         self.field = equation.field(start, gradient=True)
-        self.steps = self.rejected = 0
+        self.steps: list[Step] = []
+        self.rejected = 0
 
     def advance_to(self, t: float) -> None:
         """Steps to the time ``t`` exactly."""
         if math.isinf(self.dt):
-            size = self._norm(self.start)
             speed = self._norm(self.field.velocity)
-            self.dt = 1e-3 * size / speed if speed > 0.0 else 1e-2
+            self.dt = 1e-3 * self._norm(self.start) / speed if speed > 0.0 else 1e-2
         while self.t < t:
             left = t - self.t
-            step = left if left < 1.1 * self.dt else min(self.dt, 0.5 * left) if left < 2.0 * self.dt else self.dt
-            found, error = self.attempt(step)
+            size = left if left < 1.1 * self.dt else min(self.dt, 0.5 * left) if left < 2.0 * self.dt else self.dt
+            found, error, step = self.attempt(size)
             factor = min(4.0, max(0.2, 0.9 * error ** (-1.0 / _ROWS))) if error > 0.0 else 4.0
             if error <= 1.0:
-                self.t = t if step == left else self.t + step
+                self.t = t if size == left else step.t
+                self.steps.append(step._replace(t=self.t))
                 self.theta = found
                 self.field = self.equation.field(found, gradient=True)
-                self.steps += 1
-                self.dt = max(self.dt, step * factor) if step < self.dt and factor > 1.0 else step * factor
+                self.dt = max(self.dt, size * factor) if size < self.dt and factor > 1.0 else size * factor
             else:
                 self.rejected += 1
-                self.dt = step * factor
+                self.dt = size * factor
             if self.dt < 1e-14 * t:
                 raise RuntimeError(f"steps became too small at t={self.t:g}")
 
-    def attempt(self, step: float) -> tuple[Float[Array, "n D"], float]:
-        """The nodes after a step, and its error in units of what is allowed."""
-        solve = Implicit(self.field, self.equation.measure)
-        table: list[Array] = []
-        error = math.inf
+    def attempt(self, size: float) -> tuple[Float[Array, "n D"], float, Step]:
+        """The nodes after a step, its error in units of what is allowed, and the step."""
+        points = self.field.points
+        felt = at(Inputs(points.u, points.length), self.field.felt)
+        solve = Implicit(self.field, self.equation.measure, size)
+        rows: list[list[Stage]] = []
+        ends: list[Array] = []
         for row in range(1, _ROWS + 1):
-            tau = step / row
-            solve.factor(tau)
-            theta = self.theta
+            solve.factor(size / row)
+            theta, stages = self.theta, []
             for i in range(row):
-                velocity = self.field.velocity if i == 0 else self.equation.field(theta).velocity
-                theta = theta + solve(tau * velocity)
-            new = [theta]
-            for m, previous in enumerate(table):
-                new.append(new[m] + (new[m] - previous) * (row - m - 1) / (m + 1))
-            if row == _ROWS:
-                moved = max(self._norm(new[-1] - self.start), 1e-9 * self._norm(self.start))
-                error = self._norm(new[-1] - new[-2]) / (self.rtol * moved)
-            table = new
-        return table[-1], error
+                field = self.field if i == 0 else self.equation.field(theta)
+                motion = solve.tau * field.velocity
+                pull = solve.pull(motion)
+                stages.append(Stage(solve.tau, Inputs(field.points.u, field.points.length), field.force, pull))
+                theta = theta + motion - solve.tau * np.tensordot(pull, self.field.gradient, axes=1)
+            rows.append(stages)
+            ends.append(theta)
+        found, error = _extrapolated(ends)
+        moved = max(self._norm(found - self.start), 1e-9 * self._norm(self.start))
+        return found, self._norm(error) / (self.rtol * moved), Step(self.t + size, felt, rows)
 
     def _norm(self, values: Float[Array, "n D"]) -> float:
         return math.sqrt(float(self.equation.measure @ (values**2).sum(axis=1)))
+
+
+def _extrapolated(ends: list[Array]) -> tuple[Array, Array]:
+    """The limit of infinitely many steps, from the ends of 1, 2, …; and its difference from the limit before."""
+    table: list[Array] = []
+    for row, end in enumerate(ends):
+        new = [end]
+        for m, previous in enumerate(table):
+            new.append(new[m] + (new[m] - previous) * (row - m) / (m + 1))
+        table = new
+    return table[-1], table[-1] - table[-2]
+
+
+def carried(
+    equation: Equation, steps: list[Step], start: Float[Array, "m D"], times: Float[Array, " T"]
+) -> Float[Array, "T m D"]:
+    """Other nodes, which make nothing and feel the same: by the very steps of those that have made the field.
+
+    Args:
+        equation: The equation.
+        steps: Steps that end at each of the times.
+        start: (a, v, r) at t = 0.
+        times: Increasing times.
+    """
+    theta, passed = start, {0.0: start}
+    for step in steps:
+        if step.t > times[-1]:
+            break
+        gradient = equation.gradient(theta, step.felt)
+        ends = []
+        for stages in step.rows:
+            end = theta
+            for stage in stages:
+                velocity = equation.velocity(end, stage.inputs, stage.force)
+                end = end + stage.tau * (velocity - np.tensordot(stage.pull, gradient, axes=1))
+            ends.append(end)
+        theta = _extrapolated(ends)[0]
+        passed[step.t] = theta
+    return np.array([passed[float(t)] for t in times])

@@ -23,7 +23,7 @@ from scipy.special import ndtr
 
 from mfnet.theory.activations import Activation, activation_of
 from mfnet.theory.arrays import Array, Numbers
-from mfnet.theory.characteristics import Equation, Flow
+from mfnet.theory.characteristics import Equation, Flow, Inputs, Step, carried
 from mfnet.theory.latent import LatentLaw, Rule, latent_law
 from mfnet.theory.losses import Loss, check_slope, loss_of
 from mfnet.theory.overlay import Curve, Draw, Nodes, Theory, drawn_nodes
@@ -33,7 +33,7 @@ from mfnet.theory.rays import Points, Rays
 _POINTS = {1: 16, 2: 8, 3: 6}
 
 #: What of a solution is no series in time.
-_FIXED = ("model", "measure")
+_FIXED = ("model", "measure", "steps")
 
 #: Nodes whose a or v starts beyond this many standard deviations are the outermost: one in 8000 for one direction.
 OUTERMOST = 4.0
@@ -57,7 +57,8 @@ class HydrodynamicSolution:
 
     Attributes:
         theta: (a, v, r) of each node: output weight, latent components, and length of the rest.
-        measure: Weight of each node, the same at all times; of nodes that are only carried along 0.
+        measure: Weight of each node, the same at all times.
+        steps: Steps that were taken, by which other nodes can be carried along.
         gamma: The clock, as `mfnet.network.observables.order_parameter` measures it along the first latent direction.
         unsatisfied: Fraction of training examples below the margin; of the hinge the mean force.
         loss: ⟨ℓ⟩/α².
@@ -73,6 +74,7 @@ class HydrodynamicSolution:
     t: Float[Array, " T"]
     theta: Float[Array, "T n D"]
     measure: Float[Array, " n"]
+    steps: list[Step]
     gamma: Float[Array, " T"]
     unsatisfied: Float[Array, " T"]
     loss: Float[Array, " T"]
@@ -95,7 +97,7 @@ class HydrodynamicSolution:
         """F at latent inputs, for |x⊥| = √(d − k)."""
         equation = self.model.equation(self.measure)
         length = np.full(len(u), math.sqrt(self.model.d - u.shape[1]))
-        return np.array([equation.output(theta, u, length) for theta in self.theta])
+        return np.array([equation.output(theta, Inputs(u, length)) for theta in self.theta])
 
 
 class Density(NamedTuple):
@@ -143,9 +145,7 @@ class Hydrodynamic(Theory):
     rtol: float = 3e-4
     points: int | None = None
     draw: Callable[[], Draw] | None = None
-    _solved: dict[bytes | None, list[HydrodynamicSolution]] = field(
-        default_factory=dict, init=False, repr=False, compare=False
-    )
+    _solved: list[HydrodynamicSolution] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         law = self.law
@@ -210,12 +210,8 @@ class Hydrodynamic(Theory):
         outermost = (np.abs(grid) > OUTERMOST).any(axis=1)
         return theta, np.repeat(weights.prod(axis=1) / len(lengths), len(lengths)), np.repeat(outermost, len(lengths))
 
-    def solve(self, t: Numbers, carried: Float[Array, "m D"] | None = None) -> HydrodynamicSolution:
+    def solve(self, t: Numbers) -> HydrodynamicSolution:
         """The density at increasing finite times ``t`` ≥ 0; times that were asked for before are not solved again.
-
-        Args:
-            t: The times.
-            carried: (a, v, r) at t = 0 of nodes that are carried along, and come last.
 
         Raises:
             ValueError: For times that decrease, are negative or not finite.
@@ -223,21 +219,19 @@ class Hydrodynamic(Theory):
         times = np.atleast_1d(np.asarray(t, dtype=float))
         if not (np.isfinite(times).all() and (np.diff(times, prepend=0.0) >= 0.0).all()):
             raise ValueError(f"times must be finite, not negative, and increase, and are {times}")
-        solved = self._solved.setdefault(None if carried is None else carried.tobytes(), [])
-        for solution in solved:
+        for solution in self._solved:
             if np.isin(times, solution.t).all():
                 return solution.at(np.searchsorted(solution.t, times))
-        solved.append(self._solve(times, carried))
-        return solved[-1]
+        self._solved.append(self._solve(times))
+        return self._solved[-1]
 
-    def _solve(self, times: Float[Array, " T"], carried: Float[Array, "m D"] | None) -> HydrodynamicSolution:
+    def carried(self, t: Numbers, start: Float[Array, "m D"]) -> Float[Array, "T m D"]:
+        """(a, v, r) at the times ``t`` of nodes that start at ``start`` and feel what all others do."""
+        solution = self.solve(t)
+        return carried(self.equation(solution.measure), solution.steps, start, solution.t)
+
+    def _solve(self, times: Float[Array, " T"]) -> HydrodynamicSolution:
         theta, measure, outermost = self.initial()
-        if carried is not None:
-            theta = np.vstack([theta, carried])
-            measure, outermost = (
-                np.append(measure, np.zeros(len(carried))),
-                np.append(outermost, np.zeros(len(carried), bool)),
-            )
         flow = Flow(self.equation(measure), theta, self.rtol)
         states, observed = [], []
         for time in times:
@@ -245,7 +239,7 @@ class Hydrodynamic(Theory):
             states.append(flow.theta)
             observed.append(self._observe(flow, outermost))
         columns = {name: np.array([values[name] for values in observed]) for name in observed[0]}
-        return HydrodynamicSolution(self, times, np.array(states), measure, **columns)
+        return HydrodynamicSolution(self, times, np.array(states), measure, flow.steps, **columns)
 
     def _observe(self, flow: Flow, outermost: Bool[Array, " n"]) -> dict[str, float]:
         equation, points, output = flow.equation, flow.field.points, flow.field.output
@@ -276,7 +270,7 @@ class Hydrodynamic(Theory):
         if not outermost.any() or (whole := float(points.weights @ output**2)) < _UNDECIDED**2:
             return 0.0
         equation = replace(flow.equation, measure=np.where(outermost, flow.equation.measure, 0.0))
-        part = float(points.weights @ equation.output(flow.theta, points.u, points.length) ** 2)
+        part = float(points.weights @ equation.output(flow.theta, Inputs(points.u, points.length)) ** 2)
         return math.sqrt(part / whole)
 
     def _right(self, points: Points) -> Float[Array, " q"]:
@@ -291,9 +285,9 @@ class Hydrodynamic(Theory):
         """
         lengths = _lengths(self.d - self.law.k)
         rays = Rays(self.law, lengths.mean(keepdims=True))
-        points = rays.points(flow.equation.output(flow.theta, *rays.looked), np.zeros(1))
+        points = rays.points(flow.equation.output(flow.theta, Inputs(*rays.looked)), np.zeros(1))
         below, above = (
-            flow.equation.output(flow.theta, points.u, np.full(len(points.u), length)) for length in lengths
+            flow.equation.output(flow.theta, Inputs(points.u, np.full(len(points.u), length))) for length in lengths
         )
         margin, spread = 0.5 * self.alpha * (above + below), 0.5 * self.alpha * np.abs(above - below)
 
@@ -306,7 +300,7 @@ class Hydrodynamic(Theory):
 
     def _at_margin(self, flow: Flow) -> float:
         rays = flow.equation.rays
-        return rays.first_crossing(flow.equation.output(flow.theta, *rays.looked), self.h / self.alpha)
+        return rays.first_crossing(flow.equation.output(flow.theta, Inputs(*rays.looked)), self.h / self.alpha)
 
     def series(self, t: Float[Array, " T"]) -> dict[str, Curve]:
         solution = self.solve(t)
@@ -321,7 +315,7 @@ class Hydrodynamic(Theory):
         if v0 is None:
             return None  # nodes of another draw: their latent components are not known
         r0 = np.sqrt(np.maximum(w_par0**2 + w_perp0**2 - (v0**2).sum(axis=1), 0.0))
-        paths = self.solve(t, np.column_stack([a0, v0, r0])).theta[:, -len(a0) :]
+        paths = self.carried(t, np.column_stack([a0, v0, r0]))
         others = (paths[..., 2:] ** 2).sum(axis=2)
         return Nodes(paths[..., 0], paths[..., 1], np.sqrt(others))
 
@@ -343,8 +337,7 @@ class Hydrodynamic(Theory):
         x = np.linspace(-reach, reach, points)
         a0, v0 = np.meshgrid(self.a_std * x, self.w_std * x, indexing="ij")
         length = self.w_std * _lengths(self.d - 1).mean()
-        carried = np.column_stack([a0.ravel(), v0.ravel(), np.full(a0.size, length)])
-        theta = self.solve(t, carried).theta[:, -len(carried) :]
+        theta = self.carried(t, np.column_stack([a0.ravel(), v0.ravel(), np.full(a0.size, length)]))
         a, v = theta[..., 0].reshape(-1, points, points), theta[..., 1].reshape(-1, points, points)
         (a_a, a_v), (v_a, v_v) = (np.gradient(moved, a0[:, 0], v0[0], axis=(1, 2)) for moved in (a, v))
         start = np.exp(-0.5 * (x[:, None] ** 2 + x**2)) / (2.0 * math.pi * self.a_std * self.w_std)

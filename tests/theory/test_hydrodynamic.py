@@ -119,7 +119,7 @@ def test_steps_are_of_fourth_order(loss):
     def error(parts):
         flow.theta, flow.field = start
         for _ in range(parts):
-            flow.theta, _ = flow.attempt(step / parts)
+            flow.theta = flow.attempt(step / parts)[0]
             flow.field = flow.equation.field(flow.theta, gradient=True)
         return np.abs(flow.theta - exact).max()
 
@@ -167,6 +167,18 @@ def test_xor_is_learnt_and_keeps_its_symmetry():
     np.testing.assert_allclose(found, -solution.output(u * [1.0, -1.0]), rtol=1e-6)
     for a_v in (lambda a, v, r: a * v[:, 0], lambda a, v, r: a * v[:, 0] ** 2, lambda a, v, r: a):
         np.testing.assert_allclose(solution.mean(a_v), 0.0, atol=1e-6)
+
+
+def test_nodes_that_are_carried_along_go_where_their_like_go():
+    """Implicit stages included, of a smooth loss and of the hinge."""
+    model = Hydrodynamic(d=12, activation="sigmoid", inputs="latent", rule="xor", loss="logistic", points=3)
+    times = np.array([0.0, 3.0, 10.0, 30.0])
+    theta, _, _ = model.initial()
+    np.testing.assert_allclose(model.carried(times, theta[5:20]), model.solve(times).theta[:, 5:20], atol=1e-12)
+    np.testing.assert_array_equal(model.carried([3.0], theta[:4])[0], model.carried(times, theta[:4])[1])
+    shell = Hydrodynamic(d=12, inputs="latent", rule="shell", points=6)
+    theta, _, _ = shell.initial()
+    np.testing.assert_allclose(shell.carried([80.0], theta), shell.solve([80.0]).theta, rtol=1e-10)
 
 
 def test_own_activation_loss_and_rule():
@@ -231,12 +243,12 @@ def test_density_is_that_of_the_mean_field_solution():
 def test_density_keeps_its_mass_where_nodes_do_not_move_linearly():
     """Its integral over the mesh is the share of nodes that started in the square."""
     reach = 3.0
-    a, v, value = Hydrodynamic(d=30, activation="erf", points=8).density([25.0], reach=reach, points=81)
+    a, v, value = Hydrodynamic(d=30, activation="erf", points=8).density([25.0], reach=reach, points=41)
     cells = value[0, :-1, :-1] + value[0, 1:, :-1] + value[0, :-1, 1:] + value[0, 1:, 1:]
     p, q = np.diff(a[0], axis=0)[:, :-1], np.diff(v[0], axis=1)[:-1]
     r, s = np.diff(a[0], axis=1)[:-1], np.diff(v[0], axis=0)[:, :-1]
     inside = (norm.cdf(reach) - norm.cdf(-reach)) ** 2
-    assert (cells / 4.0 * np.abs(p * q - r * s)).sum() == pytest.approx(inside, rel=3e-3)
+    assert (cells / 4.0 * np.abs(p * q - r * s)).sum() == pytest.approx(inside, rel=5e-3)
 
 
 def test_density_is_of_one_direction():
