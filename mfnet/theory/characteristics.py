@@ -145,6 +145,8 @@ class Equation:
 
     def gradient(self, theta: Float[Array, "m D"], inputs: Inputs) -> Float[Array, "q m D"]:
         """Of aE_cσ(z), by any nodes."""
+        if not len(inputs.u):
+            return np.empty((0, *theta.shape))
         return self._gradient(theta, self._smoothed(theta, inputs), inputs)
 
     def _velocity(

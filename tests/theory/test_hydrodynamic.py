@@ -176,9 +176,12 @@ def test_nodes_that_are_carried_along_go_where_their_like_go():
     theta, _, _ = model.initial()
     np.testing.assert_allclose(model.carried(times, theta[5:20]), model.solve(times).theta[:, 5:20], atol=1e-12)
     np.testing.assert_array_equal(model.carried([3.0], theta[:4])[0], model.carried(times, theta[:4])[1])
-    shell = Hydrodynamic(d=12, inputs="latent", rule="shell", points=6)
-    theta, _, _ = shell.initial()
-    np.testing.assert_allclose(shell.carried([80.0], theta), shell.solve([80.0]).theta, rtol=1e-10)
+    for hinge, t in [
+        (Hydrodynamic(d=12, inputs="latent", rule="shell", points=6), 80.0),
+        (Hydrodynamic(d=12, activation="tanh", points=3), 10.0),  # from before any input is at the margin
+    ]:
+        theta, _, _ = hinge.initial()
+        np.testing.assert_allclose(hinge.carried([t], theta), hinge.solve([t]).theta, rtol=1e-10)
 
 
 def test_own_activation_loss_and_rule():
