@@ -139,7 +139,8 @@ def _choices_with(key: str) -> list[str]:
     found = []
     for choice in options(group) if inner else []:
         loaded = hydra_itself.config_loader.repository.load_config(f"{group}/{choice}")  # type: ignore[attr-defined]  # Hydra has it
-        if inner in keys(OmegaConf.to_container(loaded.config)):
+        known = keys(OmegaConf.to_container(loaded.config))
+        if inner in known or key in known:  # of a choice that sets other groups too, the keys are whole
             found.append(choice)
     return found
 

@@ -225,6 +225,9 @@ class Theories:
             InvalidSettingError: If it is none, or refuses its settings.
         """
         key = _key(name)
+        if self._departure is not None and self._build.target(key) is Auto:
+            theory, self.reasons[name] = self._beyond_the_solution()
+            return theory
         theory = self._build(key)
         if not isinstance(theory, Theory):
             wanted = "must be a class derived from mfnet.theory's Theory"
@@ -285,7 +288,8 @@ class Theories:
         result: dict[str, dict[str, Any]] = {}
         for name, theory in theories.items():
             known = theory.trusted_as
-            result[name] = {"theory": known or name_of(theory)}
+            nothing = type(theory) is Theory
+            result[name] = {"theory": "none" if nothing else known or name_of(theory)}
             if name in self.reasons:
                 result[name]["because"] = self.reasons[name]
             if known in until:

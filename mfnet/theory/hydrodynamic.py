@@ -179,6 +179,10 @@ class Hydrodynamic(Theory):
         return latent_law(rule, self.k, self.at, self.separation)
 
     @property
+    def trusted_as(self) -> str:
+        return "hydrodynamic"
+
+    @property
     def needs_draw(self) -> bool:
         return False  # but for the paths of nodes
 
@@ -319,7 +323,7 @@ class Hydrodynamic(Theory):
         others = (paths[..., 2:] ** 2).sum(axis=2)
         return Nodes(paths[..., 0], paths[..., 1], np.sqrt(others))
 
-    def density(self, t: Numbers, reach: float = 3.5, points: int = 61) -> Density:
+    def density(self, t: Numbers, reach: float = 3.5, points: int = 31) -> Density:
         """Density of (a, v) for one latent direction and nodes of average length: ρ_t(θ(t)) = ρ₀(θ₀)/|∂θ(t)/∂θ₀|.
 
         Args:
