@@ -44,7 +44,7 @@ LARGEST_TAIL = 0.05
 #: Rule of each law of the inputs, where none is given.
 _RULES = {"normal": "sign", "mixture": "mixture", "latent": "sign"}
 
-#: Digits of an average over latent inputs.
+#: Digits of an average over inputs or nodes.
 _DIGITS = 12
 
 #: Margin up to which an output that is zero by symmetry counts as undecided.
@@ -379,4 +379,4 @@ def _order_parameter(now: Float[Array, "n 2"], then: Float[Array, "n 2"], measur
     for sign in (1.0, -1.0):
         u, u0 = now @ [1.0, sign], then @ [1.0, sign]
         factors.append(float((measure * u) @ u0) / float((measure * u0) @ u0))
-    return math.asinh((factors[0] - factors[1]) / 2.0)
+    return round(math.asinh((factors[0] - factors[1]) / 2.0), _DIGITS)

@@ -86,10 +86,6 @@ def test_a_rule_of_ones_own_by_its_name_and_as_a_function():
         ({"data__rule": "clusters", "data__separation": -1.0}, "data.separation=-1.0: must be"),
         ({"d": 2}, "d=2: must be above the number of latent directions of data.rule=xor, 2"),
         ({"data__rule": f"{__name__}.ring"}, "k=None: a rule of your own needs the number of latent directions"),
-        (
-            {"data": "normal", "data__rule": "xor"},
-            "data.rule=xor: there is no setting of this name; it goes with data=latent",
-        ),
         ({"data__rule": "nowhere.rule", "data__k": 1}, "data.rule=nowhere.rule: cannot be imported"),
         ({"theory": "finite_width"}, "data.rule=xor: has no mean-field solution; use theory=hydrodynamic"),
     ],
