@@ -38,6 +38,9 @@ HINGE_WIDTH = 2e-3
 #: Points whose curvature is taken one by one in the Jacobian, at most; steps converge with any approximation of it.
 _FELT = 512
 
+#: Motion, relative to the nodes, that is rounding: symmetry keeps them where they are.
+_REST = 1e-12
+
 #: Rows of the extrapolation table: linearly implicit Euler with 1, 2, … steps.
 _ROWS = 4
 
@@ -214,7 +217,10 @@ class Stage(NamedTuple):
 
 
 class Step(NamedTuple):
-    """A step to time t: the inputs of its Jacobian, and the stages of every row of its extrapolation table."""
+    """A step to time t: the inputs of its Jacobian, and the stages of every row of its extrapolation table.
+
+    Of nodes at rest there are no rows.
+    """
 
     t: float
     felt: Inputs
@@ -243,9 +249,13 @@ class Flow:
 
     def advance_to(self, t: float) -> None:
         """Steps to the time ``t`` exactly."""
+        speed, size = self._norm(self.field.velocity), self._norm(self.start)
+        if speed * (t - self.t) < _REST * size:
+            self.t = t
+            self.steps.append(Step(t, Inputs(np.empty((0, self.start.shape[1] - 2)), np.empty(0)), []))
+            return
         if math.isinf(self.dt):
-            speed = self._norm(self.field.velocity)
-            self.dt = 1e-3 * self._norm(self.start) / speed if speed > 0.0 else 1e-2
+            self.dt = 1e-3 * size / speed
         while self.t < t:
             left = t - self.t
             size = left if left < 1.1 * self.dt else min(self.dt, 0.5 * left) if left < 2.0 * self.dt else self.dt
@@ -315,6 +325,9 @@ def carried(
     for step in steps:
         if step.t > times[-1]:
             break
+        if not step.rows:
+            passed[step.t] = theta
+            continue
         gradient = equation.gradient(theta, step.felt)
         ends = []
         for stages in step.rows:

@@ -95,7 +95,7 @@ def test_settings_in_python_are_those_of_the_command(settings, key, value):
         ({"trainer": {"max_epochs": 3}}, "use schedule.t_max"),
         ({"trainer": {"frobnicate": 3}}, "trainer.frobnicate=3: there is no setting of this name"),
         ({"network": {"activation": "tan"}}, "must be one of relu"),
-        ({"network": {"activation": torch.tanh}}, "theory=none"),
+        ({"network": {"activation": torch.tanh}, "theory": "finite_width"}, "theory=none"),
         ({"network": {"activation": torch.square}, "theory": None}, "no linear part"),
         ({"flow": dict}, "must be a class derived from mfnet's Flow"),
         ({"callbacks": [3]}, "callbacks.int=3: must name a class, or a function"),

@@ -64,7 +64,7 @@ def test_a_theory_that_is_asked_for_is_not_chosen():
     }
     assert choice_lines(run.summary["overlaid"]) == []
     none = mfnet.train(**SHORT, theory=None)
-    assert none.summary["overlaid"] == {"theory": {"theory": "mfnet.Theory"}}
+    assert none.summary["overlaid"] == {"theory": {"theory": "none"}}
 
 
 def test_of_real_data_no_end_of_trust_is_known():

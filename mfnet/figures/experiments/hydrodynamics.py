@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -66,15 +67,23 @@ def _density(axes: Axes, run: Run, activation: str) -> None:
     config, directory = run
     nodes = directory.read_arrays(directory.nodes)
     t = float(nodes["t"][-1])
-    axes.plot(nodes["a"][-1], nodes["w_par"][-1], ".", color=style.NETWORK, ms=2.5, label="network")
+    along, across = _turned(nodes["a"][-1], nodes["w_par"][-1])
+    axes.plot(along, across, ".", color=style.NETWORK, ms=3.0, label="network")
     model = Hydrodynamic(**{name: value for name, value in config["hydrodynamic"].items() if name != "_target_"})
     a, v, value = (part[0] for part in model.density([t]))
-    axes.contour(a, v, value, levels=[level * value.max() for level in LEVELS], colors=style.THEORY, linewidths=1.4)
+    axes.contour(
+        *_turned(a, v), value, levels=[level * value.max() for level in LEVELS], colors=style.THEORY, linewidths=1.4
+    )
     axes.plot([], [], color=style.THEORY, label="eq. 5")
-    axes.set_xlabel("$a$")
-    axes.set_ylabel("$v$")
+    axes.set_xlabel(r"$(a+v)/\sqrt{2}$")
+    axes.set_ylabel(r"$(a-v)/\sqrt{2}$")
     axes.set_title(f"{activation}, $t$ = {style.number(t)}", fontsize=13)
     axes.legend()
+
+
+def _turned(a: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Along a = v, where the density is widened, and across, where it is narrowed."""
+    return (a + v) / math.sqrt(2.0), (a - v) / math.sqrt(2.0)
 
 
 def _along(axes: Axes, run: Run, activation: str) -> None:
