@@ -76,7 +76,7 @@ def _compared(effort: Effort, activation: str, rule: str) -> tuple[list[Row], li
         "network.activation": activation,
         "network.init": "balanced",
     }
-    setup = setup_of(M, d, batch, n_test=effort.choose(20000, 2000), fresh=True, **settings)
+    setup = setup_of(M, d, batch, n_test=effort.choose(20000, 2000), fresh=True).but(**settings)
     run = partial(observed, times=times, dt=times[-1] / n_steps, rule=rule)
     measured: Mapping[str, Array] = {}
     records = effort.map(run, seeds(setup, n_seeds))

@@ -16,6 +16,9 @@ import numpy as np
 
 from mfnet.setup.errors import InvalidSettingError, SettingError
 
+#: Settings that are the dotted name of a piece of the user's own, or one of mfnet's names.
+NAMED_PIECES = ("network.activation", "loss.name", "data.rule")
+
 #: Packages whose pieces a stored config may name.
 LIBRARIES = ("mfnet", "torch", "lightning", "sklearn")
 
@@ -53,7 +56,7 @@ def check_imported(config: Any, key: str = "") -> None:
         return
     for name, value in config.items():
         at = f"{key}.{name}".lstrip(".")
-        named = name == "_target_" or at in ("network.activation", "loss.name")
+        named = name == "_target_" or at in NAMED_PIECES
         if named and isinstance(value, str) and "." in value:
             module = value.rpartition(".")[0]
             known = module.partition(".")[0] in LIBRARIES or module in sys.modules

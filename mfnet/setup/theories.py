@@ -103,8 +103,8 @@ class Theories:
         from mfnet.network.twins import activation_twin, loss_twin
 
         known, rule = self._records, self.setup.hydrodynamic["rule"]
-        if "data.rule" in self.setup.objects or (isinstance(rule, str) and "." in rule):
-            rule = self.setup.objects.get("data.rule") or resolve("data.rule", rule)
+        if isinstance(rule, str) and "." in rule:
+            rule = self._own("data.rule", self.setup.data["rule"])
         pieces = {
             "activation": known["activation"] or activation_twin(self._activation),
             "loss": known["loss"] or loss_twin(self._loss),

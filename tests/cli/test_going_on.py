@@ -20,6 +20,14 @@ from support.processes import Started, started
         ["flow=averaged", "flow.rtol=0.001", "schedule.per_decade=32"],
         ["flow=rotation", "flow.dt=0.04"],
         ["flow=adam", "flow.dt=0.04", "flow.optimizer.lr=0.001"],
+        [
+            "data=latent",
+            "data.rule=shell",
+            "network.init=balanced",
+            "flow=euler",
+            "flow.dt=0.04",
+            "hydrodynamic.points=4",
+        ],
     ],
 )
 def test_a_killed_run_goes_on_to_the_same_history(flow, command, tmp_path):
