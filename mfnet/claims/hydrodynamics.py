@@ -18,6 +18,7 @@ from mfnet.flow import Euler
 from mfnet.record.series import LOSS, UNSATISFIED
 from mfnet.setup.setup import Setup
 from mfnet.theory import Hydrodynamic
+from mfnet.theory.hydrodynamic import LARGEST_TAIL
 
 Array = np.ndarray
 
@@ -30,11 +31,12 @@ MOMENTS: dict[str, tuple[str, Callable[[Array], Array]]] = {
     "clusters": ("⟨a (v₁² − v₂²)⟩", lambda v: v[..., 0] ** 2 - v[..., 1] ** 2),
 }
 
-#: Times at which networks are looked at. ReLU² is looked at before its largest nodes run away.
+#: Times at which networks are looked at. Of ReLU² those are left out at which its largest nodes have run away.
 TIMES: dict[tuple[str, str], tuple[float, ...]] = {
     **{(name, rule): (5.0, 10.0, 20.0, 40.0, 60.0) for name in ("tanh", "erf") for rule in ("sign", "threshold")},
     **{("sigmoid", rule): (10.0, 20.0, 40.0, 60.0, 80.0) for rule in ("sign", "threshold")},
-    **{("relu_squared", rule): (1.0, 2.0, 3.0, 4.0, 5.0) for rule in MOMENTS},
+    **{("relu_squared", rule): (1.0, 2.0, 3.0, 4.0, 5.0) for rule in ("sign", "threshold", "shell", "xor")},
+    ("relu_squared", "clusters"): (0.5, 1.0, 1.5, 2.0, 3.0),
     **{("relu", rule): (20.0, 40.0, 60.0, 80.0, 100.0) for rule in ("shell", "xor")},
     ("relu", "threshold"): (5.0, 10.0, 20.0, 40.0, 60.0),
     ("relu", "clusters"): (5.0, 10.0, 20.0, 30.0, 60.0),
@@ -96,7 +98,7 @@ def _compared(effort: Effort, activation: str, rule: str) -> tuple[list[Row], li
         relative = name in (label, "⟨r²⟩^½") and not still
         neglected = RELATIVE * np.abs(predicted[name]) if relative else np.full(len(times), ABSOLUTE)
         off = np.abs(values.mean(axis=0) - predicted[name]) / (3.0 * error + neglected)
-        k = int(np.argmax(off))
+        k = int(np.argmax(np.where(solution.tail <= LARGEST_TAIL, off, -1.0)))
         rows.append(
             near(
                 f"{activation}, {rule}: {name} at t={times[k]:g}",

@@ -38,6 +38,9 @@ HINGE_WIDTH = 2e-3
 #: Points whose curvature is taken one by one in the Jacobian, at most; steps converge with any approximation of it.
 _FELT = 512
 
+#: Steps to the next time, at most; a whole run takes about as many.
+_ATTEMPTS = 100
+
 #: Motion, relative to the nodes, that is rounding: symmetry keeps them where they are.
 _REST = 1e-12
 
@@ -227,6 +230,10 @@ class Step(NamedTuple):
     rows: list[list[Stage]]
 
 
+class RunawayError(RuntimeError):
+    """Nodes run away: no step is small enough."""
+
+
 class Flow:
     """Moves nodes in time, with error control.
 
@@ -248,7 +255,12 @@ class Flow:
         self.rejected = 0
 
     def advance_to(self, t: float) -> None:
-        """Steps to the time ``t`` exactly."""
+        """Steps to the time ``t`` exactly.
+
+        Raises:
+            RunawayError: If that takes too many steps.
+        """
+        attempts = 0
         speed, size = self._norm(self.field.velocity), self._norm(self.start)
         if speed * (t - self.t) < _REST * size:
             self.t = t
@@ -270,8 +282,9 @@ class Flow:
             else:
                 self.rejected += 1
                 self.dt = size * factor
-            if self.dt < 1e-14 * t:
-                raise RuntimeError(f"steps became too small at t={self.t:g}")
+            attempts += 1
+            if attempts > _ATTEMPTS:
+                raise RunawayError(f"{attempts} steps lead from the last time to t={self.t:g}, and not to {t:g}")
 
     def attempt(self, size: float) -> tuple[Float[Array, "n D"], float, Step]:
         """The nodes after a step, its error in units of what is allowed, and the step."""
@@ -317,7 +330,7 @@ def carried(
 
     Args:
         equation: The equation.
-        steps: Steps that end at each of the times.
+        steps: Steps that end at each of the times; later ones give nan.
         start: (a, v, r) at t = 0.
         times: Increasing times.
     """
@@ -338,4 +351,4 @@ def carried(
             ends.append(end)
         theta = _extrapolated(ends)[0]
         passed[step.t] = theta
-    return np.array([passed[float(t)] for t in times])
+    return np.array([passed.get(float(t), np.full_like(start, np.nan)) for t in times])

@@ -23,7 +23,7 @@ from scipy.special import ndtr
 
 from mfnet.theory.activations import Activation, activation_of
 from mfnet.theory.arrays import Array, Numbers
-from mfnet.theory.characteristics import Equation, Flow, Inputs, Step, carried
+from mfnet.theory.characteristics import Equation, Flow, Inputs, RunawayError, Step, carried
 from mfnet.theory.latent import LatentLaw, Rule, latent_law
 from mfnet.theory.losses import Loss, check_slope, loss_of
 from mfnet.theory.overlay import Curve, Draw, Nodes, Theory, drawn_nodes
@@ -67,7 +67,7 @@ class HydrodynamicSolution:
         margin_at: The smallest u > 0 at the margin, αF = h; inf where there is none.
         tail: Output of the outermost nodes (`OUTERMOST`) relative to that of all. Where it is not small the few nodes
             that started largest run away, as they do for activations that grow faster than linearly, such as ReLU²; a
-            limit of infinitely many nodes then does not exist.
+            limit of infinitely many nodes then does not exist, and from there on all else is nan.
     """
 
     model: Hydrodynamic
@@ -237,12 +237,20 @@ class Hydrodynamic(Theory):
     def _solve(self, times: Float[Array, " T"]) -> HydrodynamicSolution:
         theta, measure, outermost = self.initial()
         flow = Flow(self.equation(measure), theta, self.rtol)
-        states, observed = [], []
+        states, observed, now = [], [], self._observe(flow, outermost)
         for time in times:
-            flow.advance_to(float(time))
+            if now["tail"] <= LARGEST_TAIL:
+                try:
+                    flow.advance_to(float(time))
+                    now = self._observe(flow, outermost)
+                except RunawayError:
+                    now = {**now, "tail": math.inf}
             states.append(flow.theta)
-            observed.append(self._observe(flow, outermost))
+            observed.append(now)
         columns = {name: np.array([values[name] for values in observed]) for name in observed[0]}
+        for name, values in columns.items():
+            if name != "tail":
+                values[columns["tail"] > LARGEST_TAIL] = np.nan
         return HydrodynamicSolution(self, times, np.array(states), measure, flow.steps, **columns)
 
     def _observe(self, flow: Flow, outermost: Bool[Array, " n"]) -> dict[str, float]:
@@ -308,9 +316,8 @@ class Hydrodynamic(Theory):
 
     def series(self, t: Float[Array, " T"]) -> dict[str, Curve]:
         solution = self.solve(t)
-        ends = np.maximum.accumulate(solution.tail) > LARGEST_TAIL
         names = ("gamma", "unsatisfied", "loss", "train_error", "test_error", "displacement")
-        return {name: Curve(np.where(ends, np.nan, getattr(solution, name))) for name in names}
+        return {name: Curve(getattr(solution, name)) for name in names}
 
     def nodes(
         self, t: Float[Array, " T"], a0: Float[Array, " n"], w_par0: Float[Array, " n"], w_perp0: Float[Array, " n"]
