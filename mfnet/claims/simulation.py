@@ -13,7 +13,7 @@ from jaxtyping import Float
 
 from mfnet.flow import Averaged, Flow, StopReason
 from mfnet.network import MeanFieldNetwork
-from mfnet.record.series import GAMMA, MEAN_FORCE, TEST_ERROR, UNSATISFIED
+from mfnet.record.series import GAMMA, MEAN_FORCE, SERIES, TEST_ERROR, UNSATISFIED
 from mfnet.setup.setup import Setup
 from mfnet.theory import Draw
 from mfnet.training import Observation, Observer, Run, Training
@@ -174,9 +174,17 @@ def nodes_at(
     setup: Setup, times: Sequence[float] | Float[np.ndarray, " K"], method: Method
 ) -> Float[np.ndarray, "K M p"]:
     """`final_nodes` at several increasing times of one run."""
+    return nodes_and_series(setup, times, method)[0]
+
+
+def nodes_and_series(
+    setup: Setup, times: Sequence[float] | Float[np.ndarray, " K"], method: Method
+) -> tuple[Float[np.ndarray, "K M p"], dict[str, Float[np.ndarray, " K"]]]:
+    """`nodes_at`, and the series of the same run by name."""
     followed = Collector(nodes)
-    _run(setup, times, method, followed)
-    return kept(followed.seen, len(times))
+    run = _run(setup, times, method, followed)
+    series = {name: kept(run.history[f"{name}_network"].to_numpy(), len(times)) for name in SERIES}
+    return kept(followed.seen, len(times)), series
 
 
 def draw_of(setup: Setup) -> Draw:

@@ -23,8 +23,8 @@ from mfnet.setup.errors import InvalidSettingError, SettingError
 from mfnet.setup.pieces import Builder, name_of
 from mfnet.setup.settings import Effect, kept
 from mfnet.setup.setup import Setup
-from mfnet.setup.theories import Theories
-from mfnet.theory import Draw, Theory
+from mfnet.setup.theories import NOTHING_DRAWN, Theories
+from mfnet.theory import Draw
 
 
 def draw_of(setup: Setup) -> Draw:
@@ -277,8 +277,6 @@ def check_predictions(jobs: Sequence[Job]) -> None:
     for job in jobs:
         builder = Builder(job.setup.config, {})
         check_targets(builder, ("mean_field", "schedule", "theory"))
-        if not isinstance(theory := builder("theory"), Theory):
-            raise InvalidSettingError("theory._target_", name_of(theory), "must be a class derived from mfnet's Theory")
-        if name_of(theory).partition(".")[0] != "mfnet":
-            theories = Theories(job.setup, partial(draw_of, job.setup))
+        theories = Theories(job.setup, partial(draw_of, job.setup), NOTHING_DRAWN)
+        if name_of(theories.named("theory")).partition(".")[0] != "mfnet":
             theories.prediction("theory", theories.times)

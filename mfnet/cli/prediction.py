@@ -17,7 +17,7 @@ from mfnet.record.directory import RunDirectory, curve_columns
 from mfnet.record.series import GAMMA, SERIES
 from mfnet.setup.errors import SettingError
 from mfnet.setup.setup import Setup
-from mfnet.setup.theories import Theories
+from mfnet.setup.theories import NOTHING_DRAWN, Theories
 
 
 def predict(arguments: Arguments, typed: Sequence[str]) -> int:
@@ -48,9 +48,10 @@ def _in_sweep(config: DictConfig) -> None:
 
 def _predict(setup: Setup, directory: RunDirectory) -> int:
     """Writes and prints the theory's history."""
-    theories = Theories(setup, partial(draw_of, setup))
+    theories = Theories(setup, partial(draw_of, setup), NOTHING_DRAWN)
     times = theories.times
-    curves = theories.prediction("theory", times).curves
+    prediction = theories.prediction("theory", times)
+    curves = prediction.curves
     columns = {"k": np.arange(len(times)), "t": times}
     for name, curve in curves.items():
         columns |= curve_columns(name, curve)
@@ -64,6 +65,8 @@ def _predict(setup: Setup, directory: RunDirectory) -> int:
     if np.isfinite(gamma_star := theories.solution.gamma_star):
         print(f"{GAMMA.name} ends at {gamma_star:.8g}")
     print(f"unit of time {theories.unit:g}")
+    if (because := theories.reasons.get("theory")) is not None:
+        print(f"theory {prediction.theory.trusted_as}: {because}")
     if trusted := theories.trusted(times):
         print(f"\ntrustworthy for M={setup.M} and N={setup.N}:")
         print("\n".join(f"  {entry}" for entry in trusted))

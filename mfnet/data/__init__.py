@@ -5,6 +5,7 @@ Real ones are in `mfnet.data.binary`, which imports scikit-learn and therefore i
 
 from mfnet.data.datamodule import ObservedData, ScheduleLoader
 from mfnet.data.examples import Examples
+from mfnet.data.latent import LatentData, OnlineLatentData
 from mfnet.data.mixture import GaussianMixture
 from mfnet.data.own import OwnData
 from mfnet.data.replicated import ReplicatedData
@@ -14,7 +15,9 @@ from mfnet.data.task import Task, task_of
 __all__ = [
     "Examples",
     "GaussianMixture",
+    "LatentData",
     "ObservedData",
+    "OnlineLatentData",
     "OnlineSphericalData",
     "OwnData",
     "ReplicatedData",

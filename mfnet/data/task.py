@@ -21,11 +21,15 @@ _UNIT = 1e-5
 
 
 class Task(NamedTuple):
-    """Training and test examples, and the reference direction ŵ*, a unit vector."""
+    """Training and test examples, and the reference direction ŵ*, a unit vector.
+
+    Labels of several latent directions have these in ``latent``, orthonormal rows.
+    """
 
     train: Examples
     test: Examples
     direction: Float[Tensor, " d"]
+    latent: Float[Tensor, "k d"] | None = None
 
 
 def task_of(given: Any, origin: str) -> Task:
@@ -33,12 +37,15 @@ def task_of(given: Any, origin: str) -> Task:
 
     Args:
         given: A `Task`, or ``(x, y), (x_test, y_test)`` and, where there is one, the reference direction, all of them
-            tensors or arrays. Without a direction, or with None, it is that of ⟨yx⟩ over the training set.
+            tensors or arrays. Without a direction, or with None, it is that of ⟨yx⟩ over the training set. Latent
+            directions are those of a `Task` alone.
         origin: What has drawn it, for messages.
 
     Raises:
         SettingError: For anything else: what, the shape it has, and the shape that it must have.
     """
+    latent = given.latent if isinstance(given, Task) else None
+    given = given[:3] if isinstance(given, Task) else given
     if not isinstance(given, tuple | list) or len(given) not in (2, 3):
         raise SettingError(
             f"{origin} gives {_what(given)}, and must give (x, y), (x_test, y_test) and, if there is one, a direction"
@@ -63,7 +70,7 @@ def task_of(given: Any, origin: str) -> Task:
     norm = float(direction.norm())
     if not abs(norm - 1.0) < _UNIT:
         raise SettingError(f"{origin}: the reference direction has the length {norm:g}, and must be a unit vector")
-    return Task(train, test, direction)
+    return Task(train, test, direction, latent)
 
 
 def examples_of(given: Any, name: str, origin: str) -> Examples:

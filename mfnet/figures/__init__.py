@@ -7,7 +7,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from mfnet.figures import curves, errors, figure1, nodes
+from mfnet.figures import curves, errors, figure1, latent, nodes
 from mfnet.record.contents import Contents
 
 #: Every figure of a run, by name.
@@ -15,6 +15,7 @@ FIGURES: dict[str, Callable[[Contents], Figure]] = {
     "fig1": figure1.draw,
     "errors": errors.draw,
     "nodes": nodes.draw,
+    "latent": latent.draw,
     "curves": curves.draw,
 }
 
@@ -26,6 +27,7 @@ def figures_of(run: Contents) -> list[str]:
     there = ["fig1"] if {"nodes", "examples"} <= set(run.arrays) else []
     there += ["errors"]
     there += ["nodes"] if nodes.SHARES[0][0] in run.history and "nodes" in run.arrays else []
+    there += ["latent"] if "latent" in run.arrays and run.arrays["latent"]["u"].shape[1] < 3 else []
     return [*there, "curves"] if curves.others(run) else there
 
 

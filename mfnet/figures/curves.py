@@ -39,8 +39,10 @@ def draw(run: Contents) -> Figure:
             for i, theory in enumerate(run.theories):
                 if (values := history.get(f"{name}_{theory}")) is not None:
                     line = "-" if i == 0 else style.DASHES[(i - 1) % len(style.DASHES)]
-                    axes.plot(history["t"], values, line, color=style.THEORY, label=theory.replace("_", " "))
-                    style.band(axes, history, f"{name}_{theory}", style.THEORY)
+                    until = run.trusted_until(theory, name)
+                    label = theory.replace("_", " ")
+                    style.predicted(axes, history["t"], values, until, ls=line, color=style.THEORY, label=label)
+                    style.band(axes, history, f"{name}_{theory}", until, style.THEORY)
             axes.set_ylabel(name.replace("_", " "))
             style.log_time(axes, history["t"][1], history["t"][-1])
             axes.legend()

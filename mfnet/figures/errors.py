@@ -30,11 +30,17 @@ def draw(run: Contents) -> Figure:
                 values = history.get(f"{series.name}_{side}")
                 if values is not None:
                     shown = np.where(values > 0.0, values, np.nan)
-                    label = f"{series.label} {series.symbol}" if side == "network" else None
-                    axes.plot(history["t"], shown, **look, color=colour, label=label)
+                    if side == "network":
+                        label = f"{series.label} {series.symbol}"
+                        axes.plot(history["t"], shown, **look, color=colour, label=label)
+                    else:
+                        until = run.trusted_until(side, series.name)
+                        style.predicted(axes, history["t"], shown, until, **look, color=colour)
             style.spread(axes, history, series.name, colour)
         for side, line in lines.items():
-            axes.plot([], [], linestyle=line, color=style.GUIDE, label=side.replace("_", " "))
+            axes.plot([], [], linestyle=line, color=style.GUIDE, label=style.named(run, side))
+        ends = [run.trusted_until(side, series.name) for side in lines for series, _ in drawn]
+        style.tell_of_fading(axes, history["t"][-1], ends)
         if f"{TEST_ERROR.name}_network_std" in history:
             axes.fill_between([], [], color=style.GUIDE, alpha=0.25, linewidth=0, label=r"network $\pm$ std (replicas)")
         axes.set_yscale("log")

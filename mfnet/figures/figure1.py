@@ -23,10 +23,11 @@ def draw(run: Contents) -> Figure:
         panels = figure.subplots(2, 2).ravel()
         shown = {name: values[:, :NODES] if values.ndim == 2 else values for name, values in nodes.items()}
         whose = "first replica" if "gamma_network_std" in history else "network"
-        _nodes(panels[0], shown, "a", r"$a_i$", whose)
-        _nodes(panels[1], shown, "w_par", r"$w^\parallel_i$", whose)
+        until = run.trusted_until("theory", "nodes")
+        _nodes(panels[0], shown, until, "a", r"$a_i$", whose)
+        _nodes(panels[1], shown, until, "w_par", r"$w^\parallel_i$", whose)
         _clock(panels[2], run)
-        _satisfaction(panels[3], examples)
+        _satisfaction(panels[3], examples, until)
         style.letter(panels)
         for axes in panels:
             style.log_time(axes, history["t"][1], history["t"][-1])
@@ -37,17 +38,18 @@ def draw(run: Contents) -> Figure:
     return figure
 
 
-def _nodes(axes: Axes, nodes: Arrays, name: str, label: str, whose: str) -> None:
+def _nodes(axes: Axes, nodes: Arrays, until: float, name: str, label: str, whose: str) -> None:
     """Trajectories of single nodes: circles, with the theory's hyperbolas as lines."""
     colours = color_sequences["tab10"]
     for i, values in enumerate(nodes[name].T):
         colour = colours[i % len(colours)]
         axes.plot(nodes["t"], values, "o", color=colour, markerfacecolor="none")
         if f"{name}_theory" in nodes:
-            axes.plot(nodes["t"], nodes[f"{name}_theory"][:, i], color=colour)
+            style.predicted(axes, nodes["t"], nodes[f"{name}_theory"][:, i], until, color=colour)
     axes.plot([], [], "o", color=style.GUIDE, markerfacecolor="none", label=whose)
     if f"{name}_theory" in nodes:
         axes.plot([], [], color=style.GUIDE, label="theory")
+        style.tell_of_fading(axes, nodes["t"][-1], [until])
     axes.set_ylabel(label)
     axes.legend(loc="upper left")
 
@@ -61,22 +63,27 @@ def _clock(axes: Axes, run: Contents) -> None:
     axes.set_ylabel(r"$\gamma$")
     if "gamma_theory" in history:
         theory = history["gamma_theory"]
-        axes.plot(t, theory, color=style.THEORY, label="theory")
-        style.band(axes, history, "gamma_theory", style.THEORY, r"$\pm\sigma$ (finite $M$)")
+        until = run.trusted_until("theory", "gamma")
+        style.predicted(axes, t, theory, until, color=style.THEORY, label=style.named(run, "theory"))
+        style.band(axes, history, "gamma_theory", until, style.THEORY, r"$\pm\sigma$ (finite $M$)")
         axes.plot(t[1:], theory[1] * t[1:] / t[1], ":", color=style.GUIDE, label=r"$\propto t$")
         if theory[-1] > 1.0:
             late = t > t[-1] / 100.0
             slope = theory[-1] + np.log(t[late] / t[-1]) / 4.0
             axes.plot(t[late], slope, "--", color=style.GUIDE, label=r"$\frac{1}{4}\ln t$")
-        axes.set_ylim(0.0, 1.1 * max(theory.max(), gamma.max()))
+        seen = np.concatenate([theory, gamma])
+        axes.set_ylim(min(0.0, 1.1 * np.nanmin(seen)), 1.1 * np.nanmax(seen))
     others = [name for name in run.theories if name != "theory" and f"gamma_{name}" in history]
     for name, line in zip(others, itertools.cycle(style.DASHES), strict=False):
-        axes.plot(t, history[f"gamma_{name}"], linestyle=line, color=style.SECOND, label=name.replace("_", " "))
-        style.band(axes, history, f"gamma_{name}", style.SECOND)
+        until, label = run.trusted_until(name, "gamma"), name.replace("_", " ")
+        style.predicted(axes, t, history[f"gamma_{name}"], until, linestyle=line, color=style.SECOND, label=label)
+        style.band(axes, history, f"gamma_{name}", until, style.SECOND)
+    shown = [name for name in run.theories if f"gamma_{name}" in history]
+    style.tell_of_fading(axes, t[-1], [run.trusted_until(name, "gamma") for name in shown])
     axes.legend(loc="upper left")
 
 
-def _satisfaction(axes: Axes, examples: Arrays) -> None:
+def _satisfaction(axes: Axes, examples: Arrays, until: float) -> None:
     """Projection of examples against the time when they were first satisfied."""
     true = examples["x_par"] > 0
     axes.plot(examples["t_sat"][true], examples["x_par"][true], ".", color=style.NETWORK, ms=3, label="examples")
@@ -90,10 +97,12 @@ def _satisfaction(axes: Axes, examples: Arrays) -> None:
             label="on the wrong side",
         )
     if "x_theory" in examples:
-        axes.plot(examples["t"], examples["x_theory"], color=style.THEORY, label="theory")
+        t, look = examples["t"], {"color": style.THEORY, "ls": "--"}
+        style.predicted(axes, t, examples["x_theory"], until, color=style.THEORY, label="theory")
         if "x_theory_lo" in examples:
-            axes.plot(examples["t"], examples["x_theory_lo"], "--", color=style.THEORY, label=r"$\pm\sigma_M$")
-            axes.plot(examples["t"], examples["x_theory_hi"], "--", color=style.THEORY)
+            style.predicted(axes, t, examples["x_theory_lo"], until, **look, label=r"$\pm\sigma_M$")
+            style.predicted(axes, t, examples["x_theory_hi"], until, **look)
+        style.tell_of_fading(axes, t[-1], [until])
     axes.set_ylim(0.0, 1.05 * np.abs(examples["x_par"]).max())
     axes.set_ylabel(r"$|\hat w^*\!\cdot x|$")
     axes.legend(loc="upper right")

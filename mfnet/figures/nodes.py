@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -31,7 +33,7 @@ def draw(run: Contents) -> Figure:
         for column, k in enumerate(_moments(nodes)):
             axes = figure.add_subplot(grid[0, column])
             axes.set_ylabel(r"$w^\parallel_i$" if column == 0 else "")
-            _plane(axes, nodes, k)
+            _plane(axes, nodes, k, run.trusted_until("theory", "nodes"))
             axes.set_title(f"$t$ = {nodes['t'][k]:.3g},  $n_u$ = {history['unsatisfied_network'][k]:.2f}", fontsize=13)
         _agreement(figure.add_subplot(grid[1, :2]), run)
         _shares(figure.add_subplot(grid[1, 2:]), run)
@@ -47,12 +49,14 @@ def _moments(nodes: Arrays) -> list[int]:
     return [int(np.argmin(np.abs(np.log(t[1:] / time)))) + 1 for time in wanted]
 
 
-def _plane(axes: Axes, nodes: Arrays, k: int) -> None:
+def _plane(axes: Axes, nodes: Arrays, k: int, until: float) -> None:
     """Where nodes are, with the hyperbolas on which the theory says that they came there."""
     if "a_theory" in nodes:
         predicted = nodes["a_theory"][: k + 1], nodes["w_par_theory"][: k + 1]
-        axes.plot(*predicted, color=style.THEORY, linewidth=0.6, alpha=0.5)
-        axes.plot(predicted[0][-1], predicted[1][-1], ".", color=style.THEORY, markersize=3.0, label="theory")
+        faded = 1.0 if nodes["t"][k] <= until else style.FADED
+        axes.plot(*predicted, color=style.THEORY, linewidth=0.6, alpha=0.5 * faded)
+        look: dict[str, Any] = {"color": style.THEORY, "markersize": 3.0, "alpha": faded}
+        axes.plot(predicted[0][-1], predicted[1][-1], ".", **look, label="theory")
     axes.plot(
         nodes["a"][k],
         nodes["w_par"][k],
@@ -77,7 +81,8 @@ def _agreement(axes: Axes, run: Contents) -> None:
     for theory, line in zip(theories, ("-", "--", ":", "-."), strict=False):
         for name, symbol, colour in MEASURES:
             label = f"$R^2$ of ${symbol}$, {theory.replace('_', ' ')}"
-            axes.plot(history["t"][1:], history[f"{name}_{theory}"][1:], line, color=colour, label=label)
+            t, values, until = history["t"][1:], history[f"{name}_{theory}"][1:], run.trusted_until(theory, "nodes")
+            style.predicted(axes, t, values, until, ls=line, color=colour, label=label)
     axes.set_ylim(0.8, 1.005)
     axes.set_ylabel(r"$R^2$")
     style.log_time(axes, history["t"][1], history["t"][-1])
@@ -90,7 +95,8 @@ def _shares(axes: Axes, run: Contents) -> None:
         axes.plot(history["t"][1:], history[column][1:], "o", color=colour, markerfacecolor="none", label=label)
     for theory in run.theories:
         if (values := history.get(f"outside_{theory}")) is not None:
-            axes.plot(history["t"][1:], values[1:], "--", color=style.NETWORK, label=theory.replace("_", " "))
+            until, look = run.trusted_until(theory, "outside"), {"ls": "--", "color": style.NETWORK}
+            style.predicted(axes, history["t"][1:], values[1:], until, **look, label=theory.replace("_", " "))
     axes.set_ylim(0.0, None)
     axes.set_ylabel("share of $\\Sigma|\\Delta w|^2$")
     style.log_time(axes, history["t"][1], history["t"][-1])

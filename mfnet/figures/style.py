@@ -17,6 +17,8 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
+from mfnet.record.contents import Contents
+
 NETWORK = "#1f5fa8"
 THEORY = "#c8102e"
 SECOND = "#e08a00"
@@ -24,6 +26,9 @@ GUIDE = "#666666"
 
 #: Colours of a number, from small to large; all are seen on white.
 SHADES = LinearSegmentedColormap.from_list("shades", colormaps["viridis"](np.linspace(0.0, 0.9, 256)))
+
+#: Opacity of a theory's curve beyond the end of its trust.
+FADED = 0.3
 
 #: Lines of theories beside the first.
 DASHES: tuple[Any, ...] = ("--", ":", "-.", (0, (8, 2, 1, 2, 1, 2)))
@@ -74,6 +79,13 @@ def figure(path: Path, width: float, height: float) -> Iterator[Figure]:
         drawn.savefig(path)
 
 
+def named(run: Contents, theory: str) -> str:
+    """What a legend calls a theory: its name, after it the one that was chosen where the choice was free."""
+    entry = run.summary.get("overlaid", {}).get(theory, {})
+    chosen = f" ({entry['theory'].replace('_', ' ')})" if "because" in entry else ""
+    return theory.replace("_", " ") + chosen
+
+
 def spread(axes: Axes, history: Mapping[str, np.ndarray], series: str, colour: str, label: str | None = None) -> None:
     """The measured band, a standard deviation to both sides of the mean over replicas, if the run had several."""
     std = history.get(f"{series}_network_std")
@@ -82,11 +94,41 @@ def spread(axes: Axes, history: Mapping[str, np.ndarray], series: str, colour: s
         axes.fill_between(history["t"], mean - std, mean + std, color=colour, alpha=0.25, linewidth=0, label=label)
 
 
-def band(axes: Axes, history: Mapping[str, np.ndarray], curve: str, colour: str, label: str | None = None) -> None:
-    """The band of a theory's curve, if it has one."""
-    lower, upper = history.get(f"{curve}_lo"), history.get(f"{curve}_hi")
+def predicted(axes: Axes, t: np.ndarray, values: np.ndarray, until: float, **look: Any) -> None:
+    """A theory's curve: full while it is trustworthy, at t ≤ ``until``, and faded from then on."""
+    axes.plot(*_head(t, until, t, values), **look)
+    if until < t[-1]:
+        faded = {**look, "alpha": FADED * look.get("alpha", 1.0), "label": None}
+        axes.plot(*_tail(t, until, t, values), **faded)
+
+
+def band(
+    axes: Axes, history: Mapping[str, np.ndarray], curve: str, until: float, colour: str, label: str | None = None
+) -> None:
+    """The band of a theory's curve, if it has one, faded as the curve is."""
+    lower, upper, t = history.get(f"{curve}_lo"), history.get(f"{curve}_hi"), history["t"]
     if lower is not None and upper is not None:
-        axes.fill_between(history["t"], lower, upper, color=colour, alpha=0.2, linewidth=0, label=label)
+        times, low, high = _head(t, until, t, lower, upper)
+        axes.fill_between(times, low, high, color=colour, alpha=0.2, linewidth=0, label=label)
+        if until < t[-1]:
+            times, low, high = _tail(t, until, t, lower, upper)
+            axes.fill_between(times, low, high, color=colour, alpha=0.2 * FADED, linewidth=0)
+
+
+def tell_of_fading(axes: Axes, t_last: float, ends: Iterable[float]) -> None:
+    """Says in the legend what a faded curve is, if one ends before the last observation."""
+    if any(until < t_last for until in ends):
+        axes.plot([], [], color=GUIDE, alpha=FADED, label="beyond its trust")
+
+
+def _head(t: np.ndarray, until: float, *columns: np.ndarray) -> list[np.ndarray]:
+    return [values[t <= until] for values in columns]
+
+
+def _tail(t: np.ndarray, until: float, *columns: np.ndarray) -> list[np.ndarray]:
+    """From the last point that is trusted on, so that both pieces meet."""
+    first = max(int(np.count_nonzero(t <= until)) - 1, 0)
+    return [values[first:] for values in columns]
 
 
 def log_time(axes: Axes, t_first: float, t_last: float) -> None:

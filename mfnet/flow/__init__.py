@@ -9,6 +9,7 @@ from mfnet.flow.descent import Descent
 from mfnet.flow.evaluator import Batch, Evaluator
 from mfnet.flow.fixed_step import Euler, FixedStepFlow, Rotation
 from mfnet.flow.flow import Flow
+from mfnet.flow.infinite_width import InfiniteWidth
 from mfnet.flow.motion import hyperbolic_rotation, linear_motion, velocity
 from mfnet.flow.objective import Objective
 from mfnet.flow.stopping import StoppingRules
@@ -24,6 +25,7 @@ __all__ = [
     "FixedStepFlow",
     "Flow",
     "Heun",
+    "InfiniteWidth",
     "Objective",
     "Rotation",
     "StopReason",

@@ -238,7 +238,7 @@ class Averaged(AdaptiveFlow[AveragedState]):
             rates = rates + evaluator.rates(state.nodes, change, rows)
             work = [2.0 * (y if all_ else x) / evaluator.N for x, y, all_ in zip(new, forced, anew, strict=True)]
         expected = [
-            min(length / p.last_dt, 1.0) * (min(x / y, 1.0) ** 2 if y > 0.0 else 0.0) if p.last_dt > 0.0 else 0.0
+            expected_share(length, p.last_dt, x, y)
             for length, p, x, y in zip(dt, state.progress, now, before, strict=True)
         ]
         return _Under(rates, expected, [int(n) for n in n_forced], [n / evaluator.N for n in forced], work)
@@ -262,6 +262,18 @@ class _Under(NamedTuple):
     n_forced: list[int]
     forced: list[float]
     work: list[float]
+
+
+def expected_share(dt: float, last_dt: float, force: float, last_force: float) -> float:
+    """Share of the last step's change of the rates that is to be expected over one of ``dt``; 0 before the first.
+
+    Args:
+        dt, last_dt: Lengths of this step and the last.
+        force, last_force: Σ|φ̄| over them.
+    """
+    if last_dt <= 0.0 or last_force <= 0.0:
+        return 0.0
+    return min(dt / last_dt, 1.0) * min(force / last_force, 1.0) ** 2
 
 
 def _require_positive(loss: MarginLoss) -> None:

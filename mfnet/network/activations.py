@@ -1,7 +1,8 @@
 """Activations σ and their derivatives.
 
-The six that come with the package have a linear odd part, σ(z) − σ(−z) = 2cz (theory.md, 2). One of your own, any
-elementwise function of torch's, need not have: networks train with it all the same.
+ReLU, leaky ReLU, linear, GELU, SiLU and softplus have a linear odd part, σ(z) − σ(−z) = 2cz, and their mean-field
+solution is known in closed form; tanh, sigmoid, erf and ReLU² have not. One of your own is any elementwise function of
+torch's.
 """
 
 from __future__ import annotations
@@ -87,6 +88,10 @@ ACTIVATIONS: dict[str, Activation] = {
         Activation("gelu", functional.gelu, _gelu_derivative),
         Activation("silu", functional.silu, _silu_derivative),
         Activation("softplus", functional.softplus, torch.sigmoid),
+        Activation("tanh", torch.tanh, lambda z: 1.0 - torch.tanh(z).square()),
+        Activation("sigmoid", torch.sigmoid, lambda z: torch.sigmoid(z) * torch.sigmoid(-z)),
+        Activation("erf", torch.erf, lambda z: 2.0 / math.sqrt(math.pi) * torch.exp(-z.square())),
+        Activation("relu_squared", lambda z: torch.relu(z).square(), lambda z: 2.0 * torch.relu(z)),
     )
 }
 
@@ -119,7 +124,10 @@ def activation_of(given: object) -> Activation:
         name = getattr(function, "__name__", type(function).__name__)
         given = Activation(name, given, partial(slope, given))
     if given.name in ACTIVATIONS:
-        raise ValueError(f"an activation of your own cannot be called {given.name}, as one of mfnet's is; rename it")
+        raise ValueError(
+            f"an activation of your own cannot be called {given.name}, as one of mfnet's is; name that one, or rename "
+            "yours"
+        )
     for dtype in (torch.float32, torch.float64):
         _check(given, torch.linspace(-3.1, 3.3, 12, dtype=dtype).view(3, 4))
     return given

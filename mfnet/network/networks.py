@@ -15,6 +15,7 @@ from mfnet.compute.processes import ALONE, Processes
 from mfnet.compute.products import product
 from mfnet.compute.threads import side_by_side
 from mfnet.network.activations import Activation, Function, activation_of
+from mfnet.network.initial_values import initial_values
 
 #: Elements of each thread's largest temporary of a pass over the examples, nodes × rows of a tile, by kind of device.
 #: On a CPU it stays in the cache (measured: twice as many cost up to a fifth more); on a GPU it keeps every unit busy.
@@ -22,6 +23,11 @@ TILE_ELEMENTS = {"cpu": 2**19, "cuda": 2**26}
 
 #: Nodes of a tile, at most; a tile's part of the drive, nodes × d, then stays in the cache too.
 TILE_NODES = {"cpu": 1024, "cuda": 2**14}
+
+
+def precision_for(alpha: float) -> str:
+    """'float64' from α = 100 on, where F is a small difference of outputs, else 'float32'."""
+    return "float64" if alpha >= 100.0 else "float32"
 
 
 class Nodes(NamedTuple):
@@ -117,21 +123,23 @@ class Networks(nn.Module):
 
 
 class MeanFieldNetwork(Networks):
-    """M nodes (a_i, w_i) with independent normal initial values of mean zero, and a frozen copy of these.
+    """M nodes (a_i, w_i) with normal initial values of mean zero, and a frozen copy of these.
 
     Args:
         M: Number of nodes, of all processes.
         d: Input dimension.
         activation: A name, an `Activation`, or an elementwise function such as `torch.tanh` (`activation_of`).
         generator: Source of the initial values; they do not depend on ``dtype``.
-        a_std: Standard deviation A of the initial a, which scales the same standard normal draw.
+        init: 'independent', or 'balanced': (±a, ±w) with E a² = A², and E w wᵀ = B²I if M ≥ 4d, else its trace; then
+            f₀ = E a = E w = E[a w] = E[a w wᵀ] = 0. All to rounding (`mfnet.network.initial_values`).
+        a_std: Standard deviation A of the initial a, which scales the same draw of unit variance.
         w_std: Standard deviation B of every component of the initial w, likewise.
         dtype: Floating-point type of the parameters.
         precision: Of the matrix products (`mfnet.compute.products.product`), for float32 only.
         processes: How the run is divided; divided by nodes, this network holds its share of the M nodes.
 
     Raises:
-        ValueError: For what is no activation.
+        ValueError: For what is no activation, and for balanced nodes whose number is no multiple of 4.
     """
 
     def __init__(
@@ -141,14 +149,15 @@ class MeanFieldNetwork(Networks):
         activation: str | Activation | Function = "relu",
         *,
         generator: torch.Generator,
+        init: str = "independent",
         a_std: float = 1.0,
         w_std: float = 1.0,
         dtype: torch.dtype = torch.float32,
         precision: str = "full",
         processes: Processes = ALONE,
     ):
-        a = torch.randn(M, generator=generator, dtype=torch.float64).mul_(a_std).to(dtype)
-        w = torch.randn(M, d, generator=generator, dtype=torch.float64).mul_(w_std).to(dtype)
+        a, w = initial_values(init, M, d, generator)
+        a, w = a.mul_(a_std).to(dtype), w.mul_(w_std).to(dtype)
         super().__init__(
             M, activation_of(activation), precision, processes, processes.take_nodes(a), processes.take_nodes(w)
         )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+
+from mfnet.record.series import TEST_ERROR, TRAIN_ERROR
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -36,6 +39,18 @@ class Contents:
     def theories(self) -> list[str]:
         """Names of the theories that were laid over the run; the column of a series ends in one of them."""
         return list(self.summary["theories"])
+
+    def trusted_until(self, theory: str, what: str) -> float:
+        """Until when a prediction is trustworthy: a series, or single nodes and examples; inf if nothing is known.
+
+        Args:
+            theory: Name of the theory.
+            what: Name of the series, or ``nodes``.
+        """
+        kind = "errors" if what in (TRAIN_ERROR.name, TEST_ERROR.name) else what
+        ends = self.summary.get("overlaid", {}).get(theory, {}).get("trusted_until", {})
+        until = ends.get(kind if kind in ends else "others")
+        return math.inf if until is None else float(until)
 
     @property
     def series(self) -> list[str]:

@@ -197,11 +197,12 @@ def agreement(
         if network is None or predicted is None or len(network) == first:
             continue
         scale = {"absolute": 1.0, "relative": np.abs(predicted[first:]), "initial": network[0]}[series.measure]
-        deviation = np.abs(network[first:] - predicted[first:]) / scale
-        outside = np.flatnonzero(deviation > series.tolerance)
+        with np.errstate(divide="ignore", invalid="ignore"):  # a theory may say nothing, or predict 0
+            deviation = np.abs(network[first:] - predicted[first:]) / scale
+        outside = np.flatnonzero(~(deviation <= series.tolerance))
         n_inside = len(deviation) if len(outside) == 0 else int(outside[0])
         result[series.name] = {
-            "largest": float(deviation.max()),
+            "largest": float(np.nanmax(deviation)) if not np.isnan(deviation).all() else np.nan,
             "final": float(deviation[-1]),
             "measure": series.measure,
             "tolerance": series.tolerance,

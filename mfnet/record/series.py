@@ -29,7 +29,8 @@ TEST_ERROR = Series("test_error", r"$\epsilon_g$", "test error", 0.02, "absolute
 #: |θ − θ₀|/|θ₀| over all nodes and their d + 1 parameters: how lazy a run is.
 DISPLACEMENT = Series("displacement", r"$|\Delta\theta|/|\theta_0|$", "displacement", 0.1, "relative")
 
-#: Observables of the way the network is integrated; the theory has none of them. Means over the time since the last
+#: Observables of the way the network is integrated; of theories `mfnet.flow.InfiniteWidth` alone has
+#: the first. Means over the time since the last
 #: observation: of the force φ̄, and of the share of examples whose force changed within a step.
 MEAN_FORCE, SLIDING = "mean_force", "sliding"
 

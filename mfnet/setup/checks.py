@@ -14,15 +14,17 @@ import psutil
 from mfnet.setup.compose import Source
 from mfnet.setup.errors import InvalidSettingError, SettingError
 from mfnet.setup.names import REFUSED, suggestion
-from mfnet.setup.pieces import Builder
+from mfnet.setup.pieces import Builder, resolve
 from mfnet.setup.settings import BY_KEY, CLOSED, LIGHTNINGS, OF_THE_COMMAND, SETTINGS, SYMBOLS_AND_GROUPS
+from mfnet.theory import latent_law
+from mfnet.theory.initial import check_init
 from mfnet.theory.projections import radius_law
 
 #: What a run may lack.
 _OPTIONAL = {*OF_THE_COMMAND, "experiment"}
 
 #: Groups that need a class.
-_NEED_A_TARGET = ("mean_field", "data", "flow", "theory", "schedule", "stop")
+_NEED_A_TARGET = ("mean_field", "hydrodynamic", "data", "flow", "theory", "schedule", "stop")
 
 
 def check(config: Mapping[str, Any]) -> None:
@@ -114,6 +116,12 @@ def _check_together(config: Mapping[str, Any]) -> None:
             radius_law(data.get("radius") or {})
         except ValueError as error:
             raise InvalidSettingError("data.radius", data.get("radius"), str(error)) from None
+    try:
+        check_init(config["network"]["init"], config["M"])
+    except ValueError:
+        raise InvalidSettingError("M", config["M"], "must be a multiple of 4 with network.init=balanced") from None
+    if data.get("inputs") == "latent":
+        _check_rule(config)
     t_min, t_max = schedule.get("t_min"), schedule.get("t_max")
     if t_min is not None and t_max is not None and not t_min < t_max:
         raise InvalidSettingError("schedule.t_min", t_min, f"must be below schedule.t_max={t_max}")
@@ -123,6 +131,22 @@ def _check_together(config: Mapping[str, Any]) -> None:
     if n is not None and n_processes > 1 and n < n_processes:
         needed = f"trainer.divide={trainer['divide']} needs at least as many {trainer['divide']}, and {shared}={n}"
         raise InvalidSettingError("trainer.devices", trainer["devices"], needed)
+
+
+def _check_rule(config: Mapping[str, Any]) -> None:
+    """Whether there is such a rule of latent directions, and room for them."""
+    data, d = config["data"], config["d"]
+    rule = str(data.get("rule"))
+    if "#" in rule:  # an object that no config can make again
+        return
+    try:
+        law = latent_law(
+            resolve("data.rule", rule) if "." in rule else rule, data.get("k"), data.get("at"), data.get("separation")
+        )
+    except ValueError as error:
+        raise InvalidSettingError("data.rule", rule, str(error)) from None
+    if d <= law.k:
+        raise InvalidSettingError("d", d, f"must be above the number of latent directions of data.rule={rule}, {law.k}")
 
 
 def check_targets(builder: Builder, parts: Iterable[str], prefix: str = "") -> None:

@@ -86,7 +86,7 @@ REFUSED = {
 PASSED = ("callbacks", "deterministic", "fast_dev_run", "max_time", "profiler")
 
 #: Groups that follow from others.
-_DERIVED = ("mean_field.", "data.N", "data.d", "data.seed", "flow.seed")
+_DERIVED = ("mean_field.", "hydrodynamic.", "data.N", "data.d", "data.seed", "flow.seed")
 
 
 def suggestion(key: str, name: str = "train") -> str:
@@ -139,7 +139,8 @@ def _choices_with(key: str) -> list[str]:
     found = []
     for choice in options(group) if inner else []:
         loaded = hydra_itself.config_loader.repository.load_config(f"{group}/{choice}")  # type: ignore[attr-defined]  # Hydra has it
-        if inner in keys(OmegaConf.to_container(loaded.config)):
+        known = keys(OmegaConf.to_container(loaded.config))
+        if inner in known or key in known:  # of a choice that sets other groups too, the keys are whole
             found.append(choice)
     return found
 

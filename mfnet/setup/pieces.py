@@ -8,13 +8,16 @@ import inspect
 import pkgutil
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mfnet.setup.errors import InvalidSettingError, SettingError
+
+#: Settings that are the dotted name of a piece of the user's own, or one of mfnet's names.
+NAMED_PIECES = ("network.activation", "loss.name", "data.rule")
 
 #: Packages whose pieces a stored config may name.
 LIBRARIES = ("mfnet", "torch", "lightning", "sklearn")
@@ -53,7 +56,7 @@ def check_imported(config: Any, key: str = "") -> None:
         return
     for name, value in config.items():
         at = f"{key}.{name}".lstrip(".")
-        named = name == "_target_" or at in ("network.activation", "loss.name")
+        named = name == "_target_" or at in NAMED_PIECES
         if named and isinstance(value, str) and "." in value:
             module = value.rpartition(".")[0]
             known = module.partition(".")[0] in LIBRARIES or module in sys.modules
@@ -138,14 +141,14 @@ class Builder:
     Args:
         config: The config, in plain containers.
         objects: Pieces that were given as Python objects, by key.
-        shared: A part of the config, wherever it stands, and what is put in its place.
+        shared: Parts of the config, wherever they stand, and what is put in their place.
     """
 
     def __init__(
         self,
         config: Mapping[str, Any],
         objects: Mapping[str, Any],
-        shared: tuple[Mapping[str, Any], Callable[[], Any]] | None = None,
+        shared: Sequence[tuple[Mapping[str, Any], Callable[[], Any]]] = (),
     ):
         self.config, self.objects, self.shared = config, objects, shared
 
@@ -181,8 +184,9 @@ class Builder:
             return [self._made(inner, f"{key}.{i}", {}) for i, inner in enumerate(entry)]
         if not isinstance(entry, Mapping):
             return self.objects.get(key, entry)
-        if self.shared is not None and entry == self.shared[0]:
-            return self.shared[1]()
+        for part, made in self.shared:
+            if entry == part:
+                return made()
         inner = {name: self._made(value, f"{key}.{name}", {}) for name, value in entry.items() if name[0] != "_"}
         if "_target_" not in entry and key not in self.objects:
             return inner

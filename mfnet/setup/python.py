@@ -17,14 +17,26 @@ from omegaconf.errors import OmegaConfBaseException
 from mfnet.setup.compose import Source, compose, task
 from mfnet.setup.errors import InvalidSettingError, SettingError
 from mfnet.setup.names import suggestion
-from mfnet.setup.pieces import description_of, makes, name_of, told
+from mfnet.setup.pieces import NAMED_PIECES, description_of, makes, name_of, told
 from mfnet.setup.settings import BY_KEY, OF_THE_COMMAND, SYMBOLS_AND_GROUPS
 
 #: Groups that hold any number of pieces, each by its name.
 MANY = ("overlay", "callbacks", "logger")
 
 #: Groups of which one choice is taken.
-ONE = ("data", "flow", "theory", "schedule", "stop", "trainer", "network", "loss", "experiment", "mean_field")
+ONE = (
+    "data",
+    "flow",
+    "theory",
+    "schedule",
+    "stop",
+    "trainer",
+    "network",
+    "loss",
+    "experiment",
+    "mean_field",
+    "hydrodynamic",
+)
 
 #: Groups of one piece of the user's own, and the setting that stands for it.
 OWN = {"loss": "loss.name", "network": "network.activation"}
@@ -177,7 +189,7 @@ def _take(key: str, value: Any, values: dict[str, Any], objects: dict[str, Any])
     if value is None or isinstance(value, bool | int | float | str | list):
         values[key] = value
         return
-    if key in OWN.values():
+    if key in NAMED_PIECES:
         values[key], objects[key] = description_of(value), value
         return
     made_by, bound = _made_by(value), {}

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from mfnet.theory.initial import INITS
+
 
 class Effect(Enum):
     """What a setting changes."""
@@ -103,7 +105,18 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("mean_field"),
     Setting("mean_field.dt", *POSITIVE_OR_NULL),
     Setting("mean_field.scheme", *_one_of("euler", "rotation")),
+    Setting("hydrodynamic", effect=Effect.RECORD),
+    Setting(
+        "hydrodynamic.rtol", _number(lambda value: 0.0 < value <= 0.1), "must be above 0 and at most 0.1", Effect.RECORD
+    ),
+    Setting(
+        "hydrodynamic.points",
+        _optional(_integer(2)),
+        "must be a whole number of at least 2, or null for the automatic value",
+        Effect.RECORD,
+    ),
     Setting("network.activation", *NAMED),
+    Setting("network.init", *_one_of(*INITS)),
     Setting("network.a_std", *POSITIVE),
     Setting("network.w_std", *POSITIVE),
     Setting("loss.name", *NAMED),
@@ -111,8 +124,15 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("data.n_train", *SIZE),
     Setting("data.n_test", *COUNT),
     Setting("data.d", *DIMENSION),
-    Setting("data.inputs", *_one_of("normal", "sphere", "radial", "elongated", "mixture")),
-    Setting("data.separation", *NOT_NEGATIVE),
+    Setting("data.inputs", *_one_of("normal", "sphere", "radial", "elongated", "mixture", "latent")),
+    Setting("data.rule", *NAMED),
+    Setting("data.k", _optional(lambda value: value in (1, 2, 3)), "must be 1, 2 or 3, or null for that of the rule"),
+    Setting("data.at", _optional(_number(lambda _: True)), "must be a finite number, or null for that of the rule"),
+    Setting(
+        "data.separation",
+        _optional(NOT_NEGATIVE[0]),
+        f"{NOT_NEGATIVE[1]}, or null for that of the rule",
+    ),
     Setting("data.source", lambda value: value is not None, "must name a source by its _target_"),
     Setting("data.source.folder", _text, "must be the path of a folder of IDX files"),
     Setting("data.source.file", _text, "must be the path of a file, or of a folder with data=npz"),
@@ -170,6 +190,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("callbacks", effect=Effect.RECORD),
     Setting("callbacks.node_log.n", *COUNT, effect=Effect.RECORD),
     Setting("callbacks.example_log.n", *COUNT, effect=Effect.RECORD),
+    Setting("callbacks.latent_log.n", *COUNT, effect=Effect.RECORD),
     Setting("callbacks.node_agreement.n", *COUNT, effect=Effect.RECORD),
     Setting("callbacks.node_agreement.principal", *COUNT, effect=Effect.RECORD),
     Setting("callbacks.node_agreement.r2", *BELOW_1, effect=Effect.RECORD),

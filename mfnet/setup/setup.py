@@ -40,6 +40,7 @@ class Setup:
         data: The data set.
         flow: The method that integrates the flow.
         mean_field: The mean-field solution, on which theories are built; its unit of time sets automatic times.
+        hydrodynamic: The hydrodynamic equation of the run, solved where that solution does not hold.
         theory: The theory that is laid over the run.
         overlay: Theories beside it, by name.
         schedule: When the run is observed.
@@ -64,6 +65,7 @@ class Setup:
     data: Piece
     flow: Piece
     mean_field: Piece
+    hydrodynamic: Piece
     theory: Piece
     overlay: Mapping[str, Piece]
     schedule: Piece

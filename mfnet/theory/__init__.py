@@ -6,10 +6,13 @@
 """
 
 from mfnet.theory.activations import Activation
+from mfnet.theory.choice import Auto
 from mfnet.theory.closures import KernelClosure, LinearClosure
 from mfnet.theory.finite_samples import realised_starting_error, starting_error
 from mfnet.theory.finite_width import FiniteWidth
+from mfnet.theory.hydrodynamic import Hydrodynamic, HydrodynamicSolution
 from mfnet.theory.kernel_flow import KernelFlow
+from mfnet.theory.latent import LatentLaw, latent_law
 from mfnet.theory.losses import Loss
 from mfnet.theory.mean_field import MeanField
 from mfnet.theory.mean_field_solution import MeanFieldSolution
@@ -27,14 +30,18 @@ __all__ = [
     "Activation",
     "ActualKernel",
     "AsymptoticLaws",
+    "Auto",
     "Curve",
     "Draw",
     "Elongated",
     "Empirical",
     "FiniteWidth",
+    "Hydrodynamic",
+    "HydrodynamicSolution",
     "KernelClosure",
     "KernelFlow",
     "LabelNoise",
+    "LatentLaw",
     "LazySolution",
     "LimitKernel",
     "LinearClosure",
@@ -55,6 +62,7 @@ __all__ = [
     "checked_nodes",
     "checked_satisfaction",
     "checked_series",
+    "latent_law",
     "lazy_limit",
     "onset",
     "onset_time_exponent",

@@ -1,7 +1,8 @@
-"""What the theories need to know of an activation: its odd slope and its even part.
+"""What the theories need to know of an activation.
 
-Every activation here has a linear odd part, ``σ(z) = c z + e(z)`` with e even. The solution of
-section 3.1 of the paper is exact for all of them: only ``c`` enters it (theory.md, 2).
+Most activations here have a linear odd part, ``σ(z) = c z + e(z)`` with e even. The solution of section 3.1 of the
+paper is exact for all of these, and only ``c`` enters it. `mfnet.theory.Hydrodynamic` needs σ alone, and takes tanh,
+sigmoid, erf and ReLU² as well.
 
 A theory takes the name of one of these, or an `Activation` of your own:
 
@@ -13,36 +14,39 @@ A theory takes the name of one of these, or an `Activation` of your own:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy.special import erf
+from scipy.special import erf, expit
 
 Function = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
 class Activation:
-    """``σ(z) = odd_slope · z + even(z)``, the functions on arrays of any shape.
+    """``σ(z) = odd_slope · z + even(z)``, or any other σ; the functions are on arrays of any shape.
 
     The mean-field solution needs ``odd_slope`` alone; a theory that needs more raises a ValueError without it.
 
     Args:
         name: What messages call it.
-        odd_slope: c, above 0.
+        odd_slope: c, above 0; nan if the odd part of σ is not linear.
         even: The even part e, without which nothing is known of a finite width or of single examples.
         even_slope: The derivative of ``even``, of no consequence at a kink, where it is taken to be 0.
         kink: β where the even part is β|z| exactly (homogeneous activations), else None; ``even`` and ``even_slope``
             follow from it.
+        value: σ; it follows from ``odd_slope`` and ``even``.
     """
 
     name: str
-    odd_slope: float
+    odd_slope: float = math.nan
     even: Function | None = None
     even_slope: Function | None = None
     kink: float | None = None
+    value: Function | None = None
 
     def __post_init__(self) -> None:
         if (beta := self.kink) is not None:
@@ -50,14 +54,22 @@ class Activation:
                 object.__setattr__(self, "even", lambda z: beta * np.abs(z))
             if self.even_slope is None:
                 object.__setattr__(self, "even_slope", lambda z: beta * np.sign(z))
+        c, even = self.odd_slope, self.even
+        if self.value is None and even is not None:
+            object.__setattr__(self, "value", lambda z: c * z + even(z))
 
-    def need(self, part: Literal["even", "even_slope"], theory: str) -> Function:
+    @property
+    def odd_part_is_linear(self) -> bool:
+        """Whether σ(z) − σ(−z) = 2cz."""
+        return not math.isnan(self.odd_slope)
+
+    def need(self, part: Literal["even", "even_slope", "value"], theory: str) -> Function:
         """The function ``part``, which ``theory`` cannot do without.
 
         Raises:
             ValueError: If this activation does not say what it is.
         """
-        function = self.even if part == "even" else self.even_slope
+        function: Function | None = getattr(self, part)
         if function is None:
             raise ValueError(f"{theory} needs {part!r} of the activation, which {self.name!r} does not give")
         return function
@@ -85,8 +97,15 @@ ACTIVATIONS: dict[str, Activation] = {
         Activation("gelu", 0.5, lambda z: 0.5 * z * erf(z / np.sqrt(2.0)), _gelu_even_slope),
         Activation("silu", 0.5, lambda z: 0.5 * z * np.tanh(z / 2.0), _silu_even_slope),
         Activation("softplus", 0.5, lambda z: np.logaddexp(z / 2.0, -z / 2.0), lambda z: 0.5 * np.tanh(z / 2.0)),
+        Activation("tanh", value=np.tanh),
+        Activation("sigmoid", value=expit),
+        Activation("erf", value=erf),
+        Activation("relu_squared", value=lambda z: np.maximum(z, 0.0) ** 2),
     )
 }
+
+#: Names of those whose odd part is linear, which have a mean-field solution in closed form.
+WITH_LINEAR_ODD_PART = [name for name, activation in ACTIVATIONS.items() if activation.odd_part_is_linear]
 
 
 def activation_of(activation: str | Activation) -> Activation:

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from mfnet.theory.arrays import Array
 from mfnet.theory.losses import HINGE
 from mfnet.theory.mean_field import MeanField
-from mfnet.theory.node_kernel import curvature_weight, kernel_parts
+from mfnet.theory.node_kernel import KernelParts, curvature_weight, kernel_parts
 from mfnet.theory.overlay import Draw
 from mfnet.theory.sliding import HINGE_WIDTH, Kernel, implicit_step
 
@@ -140,6 +140,7 @@ class ClosureFlow:
         self.q = self._drive(self.features.T @ self.force)
         # αF on the test set, and what has been added to it since the last refresh in units of the present features
         self.test_output = np.zeros(len(run.y_test))
+        self.test_parts: KernelParts | None = None
         if memory:
             self.features = np.column_stack([self.features, np.zeros(self.N)])
             self._refresh()
@@ -175,7 +176,7 @@ class ClosureFlow:
         parts = kernel_parts(self.activation, x, nodes.sigma, self.model.w_std)
         self.features[:, self.d] = self.run.y * parts.even
         self.own, self.curved = parts.own, parts.curved
-        self.across = self._across(x)
+        self.across, self.test_parts = self._across(x), None
         self.quadratic_own = parts.curved**2 * (np.einsum("nd,nd->n", self.across, self.across) / self.d) ** 2
         self.skew = nodes.skew_ahead(self.u, self.q, 0.0)
         self.quadratic = np.zeros((self.d, self.d), dtype=np.float32)
@@ -189,9 +190,11 @@ class ClosureFlow:
         x = self.run.x_test
         self.test_output += x @ self.pending[: self.d]
         if self.memory:
-            parts, across = kernel_parts(self.activation, x, self.sigma_then, self.model.w_std), self._across(x)
-            form = np.einsum("nd,nd->n", across @ self.quadratic, across) / self.d**2
-            self.test_output += parts.even * self.pending[self.d] + parts.curved * form
+            if self.test_parts is None:  # since the last refresh
+                self.test_parts = kernel_parts(self.activation, x, self.sigma_then, self.model.w_std)
+                self.test_across = self._across(x)
+            form = np.einsum("nd,nd->n", self.test_across @ self.quadratic, self.test_across) / self.d**2
+            self.test_output += self.test_parts.even * self.pending[self.d] + self.test_parts.curved * form
             self.quadratic[:] = 0.0
         self.pending[:] = 0.0
 

@@ -70,7 +70,9 @@ def _length_square(mean_field: MeanField) -> float:
     return float(weight @ (x_par**2 + law.perp_sq(x_par))) / mean_field.d
 
 
-def starting_error(mean_field: MeanField, N: float | int, M: float | int = math.inf) -> float:
+def starting_error(
+    mean_field: MeanField, N: float | int, M: float | int = math.inf, init: str = "independent"
+) -> float:
     """ε₀(N, M, d), averaged over training sets and initial nodes; first order in 1/N and 1/M, with their product.
 
     At fixed x, F is normal over the draws with mean μ = k₁ (1 − 2ε) m₁ x∥/d, so that ε₀ = E_x Φ(−μ/σ). The variance
@@ -82,9 +84,11 @@ def starting_error(mean_field: MeanField, N: float | int, M: float | int = math.
         mean_field: d, activation, and the law of the inputs, which count with their r.m.s. length, with label noise ε.
         N: Training examples; inf is allowed.
         M: Nodes; inf is allowed.
+        init: How they are drawn. The part of balanced nodes is 0 from M = 4d on, as if there were infinitely many:
+            what is left of theirs is of order 1/(NM). For M < 4d, d/(2M) becomes d/M − 1/4.
 
     Raises:
-        ValueError: If N or M is below 1.
+        ValueError: If N or M is below 1, or M is no multiple of 4 for balanced nodes.
     """
     if not (N >= 1.0 and M >= 1.0):
         raise ValueError(f"N={N!r} and M={M!r} must be at least 1")
@@ -98,16 +102,16 @@ def starting_error(mean_field: MeanField, N: float | int, M: float | int = math.
     mu = k1 * m * x_par / d
     variance = np.maximum(sample - mu**2 / N, 0.0)
     if math.isfinite(M):
-        variance = variance + _node_variance(mean_field, x_par, M) * (k1 * m) ** 2 * (1.0 + length * d / (N * m**2))
+        nodes = _node_variance(FiniteWidth(replace(mean_field, flip=0.0), M, init), x_par)
+        variance = variance + nodes * (k1 * m) ** 2 * (1.0 + length * d / (N * m**2))
     return float(weight @ special.ndtr(-mu / np.sqrt(np.maximum(variance, 1e-300))))
 
 
-def _node_variance(mean_field: MeanField, x_par: Float[Array, " q"], M: float | int) -> Float[Array, " q"]:
+def _node_variance(theory: FiniteWidth, x_par: Float[Array, " q"]) -> Float[Array, " q"]:
     """Variance over the nodes of F(x) at t → 0, F normalised so that its mean is x∥/d."""
     ones = np.ones_like(x_par)
-    std = FiniteWidth(replace(mean_field, flip=0.0), 1).output_std(x_par, ones, _SMALL * ones)
-    slope = mean_field.slope(ones, _SMALL * ones)
-    return (std / (slope * mean_field.d)) ** 2 / M
+    std = theory.output_std(x_par, ones, _SMALL * ones)
+    return (std / (theory.mean_field.slope(ones, _SMALL * ones) * theory.mean_field.d)) ** 2
 
 
 def realised_starting_error(mean_field: MeanField, draw: Draw, nodes: Literal["mean", "actual"] = "actual") -> float:

@@ -83,6 +83,10 @@ class KernelFlow(Theory):
         self.mean_field.nonlinearity.need("even", "KernelFlow")
         self.mean_field.nonlinearity.need("even_slope", "KernelFlow")
 
+    @property
+    def trusted_as(self) -> str:
+        return "kernel_flow"
+
     def of_draw(self, draw: Callable[[], Draw]) -> KernelFlow:
         return replace(self, draw=draw())
 

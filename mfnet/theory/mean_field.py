@@ -100,6 +100,11 @@ class MeanField(Theory):
         ):
             if not valid:
                 raise ValueError(f"{name}={getattr(self, name)!r} must be {allowed}")
+        if not self.nonlinearity.odd_part_is_linear:
+            raise ValueError(
+                f"activation={self.nonlinearity.name!r} has an odd part that is not linear, and so no mean-field "
+                "solution in closed form: use Hydrodynamic"
+            )
         if not 0.0 < self.odd_slope < math.inf:
             raise ValueError(
                 f"odd_slope={self.odd_slope!r} of the activation {self.nonlinearity.name!r} must be finite and above 0"
@@ -125,6 +130,10 @@ class MeanField(Theory):
     def law(self) -> ProjectionLaw:
         """Law of the signed projections ζ = y ŵ*·x of the training set."""
         return projection_law(self.inputs, self.d, self.radius, self.flip, self.stretch, self.separation)
+
+    @property
+    def trusted_as(self) -> str:
+        return "mean_field"
 
     @property
     def needs_draw(self) -> bool:

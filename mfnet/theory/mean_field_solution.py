@@ -68,11 +68,21 @@ class MeanFieldSolution:
         """⟨φ²⟩ over training examples, for the hinge the unsatisfied fraction."""
         if self.model.margin_loss == HINGE:
             return self.unsatisfied
-        return np.array([self._mean_square(s, z_c) for s, z_c in zip(self.slope, self.z_c, strict=True)])
+        return self._mean_power(2)
 
-    def _mean_square(self, slope: float, z_c: float) -> float:
-        loss, scale = self.model.margin_loss, self.model.alpha * slope
-        return self.model.law.expect(lambda zeta: loss.force(scale * zeta, self.model.h) ** 2, z_c)
+    @property
+    def mean_force(self) -> Float[Array, " T"]:
+        """⟨φ⟩ over training examples, for the hinge the unsatisfied fraction."""
+        return self.unsatisfied if self.model.margin_loss == HINGE else self._mean_power(1)
+
+    def _mean_power(self, n: int) -> Float[Array, " T"]:
+        """⟨φⁿ⟩ over training examples."""
+        loss, h = self.model.margin_loss, self.model.h
+
+        def at(scale: float, z_c: float) -> float:
+            return self.model.law.expect(lambda zeta: loss.force(scale * zeta, h) ** n, z_c)
+
+        return np.array([at(self.model.alpha * s, z_c) for s, z_c in zip(self.slope, self.z_c, strict=True)])
 
     @property
     def train_error(self) -> Float[Array, " T"]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Integer
 
 Array = np.ndarray
 
@@ -32,7 +32,10 @@ class Nodes(NamedTuple):
 
 
 class Draw(NamedTuple):
-    """What one run has drawn: initial nodes, training and test examples, and the reference direction ŵ*."""
+    """What one run has drawn: initial nodes, training and test examples, and the reference direction ŵ*.
+
+    Labels of several latent directions have these in ``latent``, orthonormal rows, the first of which is ŵ*.
+    """
 
     a0: Float[Array, " M"]
     w0: Float[Array, "M d"]
@@ -41,10 +44,21 @@ class Draw(NamedTuple):
     x_test: Float[Array, "K d"]
     y_test: Float[Array, " K"]
     direction: Float[Array, " d"]
+    latent: Float[Array, "k d"] | None = None
 
 
 class Theory:
     """What can be overlaid on a run. This one predicts nothing; `t` is mean-field time, increasing from 0."""
+
+    @property
+    def stepwise(self) -> bool:
+        """Whether it is solved from one time to the next, and a run is to ask for its observations one by one."""
+        return False
+
+    @property
+    def trusted_as(self) -> str | None:
+        """The name under which `mfnet.theory.trust` says until when it holds; None if it does not."""
+        return None
 
     @property
     def needs_draw(self) -> bool:
@@ -69,9 +83,27 @@ class Theory:
         """Trajectories of the nodes that start at (a0, w_par0, w_perp0), or None."""
         return None
 
+    def output(self, t: Float[Array, " T"], u: Float[Array, "q k"]) -> Float[Array, "T q"] | None:
+        """F at inputs with these components in the latent directions, or None."""
+        return None
+
     def satisfaction(self, t: Float[Array, " T"]) -> Curve | None:
         """The projection |ŵ*·x| that becomes satisfied at t (Fig. 1d), or None; inf where none is yet."""
         return None
+
+
+def drawn_nodes(draw: Draw, a0: Float[Array, " n"], w_par0: Float[Array, " n"]) -> Integer[Array, " n"] | None:
+    """Which nodes of a draw start at (a0, w_par0); None if some are of another draw.
+
+    Balanced nodes have their a in common with others: of these the one is meant whose w∥ is nearest.
+    """
+    w_par = draw.w0 @ draw.direction
+    order = np.argsort(draw.a0, kind="stable")
+    first, last = (np.searchsorted(draw.a0, a0, side, sorter=order) for side in ("left", "right"))
+    if (first == last).any():
+        return None
+    same = (order[i:j] for i, j in zip(first, last, strict=True))
+    return np.array([some[np.abs(w_par[some] - w).argmin()] for some, w in zip(same, w_par0, strict=True)])
 
 
 def checked_series(theory: Theory, t: Float[Array, " T"]) -> dict[str, Curve]:

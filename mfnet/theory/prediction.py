@@ -23,6 +23,8 @@ from mfnet.theory.overlay import (
 class Prediction:
     """What a theory says of a run up to each of its observations; it is solved once, at the scheduled times.
 
+    One that is solved step by step is asked as the run goes, so that it need not wait for the whole.
+
     Args:
         name: Its name in the files, where columns end in ``_name``.
         theory: The theory.
@@ -60,7 +62,7 @@ class Prediction:
 
     def series(self, k: int, t: float) -> Mapping[str, Curve]:
         """Predictions at the observations up to the k-th, at ``t``: off the schedule where a run ends early."""
-        if self.times[k] == t:
+        if self.times[k] == t and not self.theory.stepwise:
             return {name: _head(curve, k + 1) for name, curve in self._series.items()}
         if self._early is None or self._early[0] != t:
             self._early = t, checked_series(self.theory, np.append(self.times[:k], t))
@@ -72,7 +74,7 @@ class Prediction:
         The whole of them is predicted once for each number of nodes that is asked for.
         """
         first = [values[0] for values in start]
-        if self.times[k] != t:
+        if self.times[k] != t or self.theory.stepwise:
             return checked_nodes(self.theory, np.append(self.times[:k], t), *first)
         n = len(first[0])
         if n not in self._nodes:

@@ -2,7 +2,8 @@
 
 Nodes keep to their mean-field hyperbolas (eq. 10), on which F is an average over the nodes there are. At first order in
 1/√M the clock feels of their draw only ⟨a₀² + w∥₀²⟩ and ⟨a₀w∥₀⟩ (`mfnet.theory.finite_width`). Holds on N ≫ d examples
-while most are unsatisfied: later the flow itself corrects what F misses.
+while most are unsatisfied: later the flow itself corrects what F misses. Of balanced nodes it is the mean field's
+own F from M = 4d on.
 """
 
 from __future__ import annotations
@@ -42,6 +43,10 @@ class RealisedWidth(Theory):
 
     def __post_init__(self) -> None:
         self.mean_field.nonlinearity.need("even", "RealisedWidth")
+
+    @property
+    def trusted_as(self) -> str:
+        return "realised_width"
 
     def of_draw(self, draw: Callable[[], Draw]) -> RealisedWidth:
         return replace(self, mean_field=self.mean_field.of_draw(draw), draw=draw())

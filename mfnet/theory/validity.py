@@ -3,10 +3,15 @@
 The mean-field solution knows neither M nor N. At first order two terms stand against its signal:
 
 - **finite M**: σ_M/μ, the spread of F over initial draws relative to F itself at the average projection
-  (`FiniteWidth.output_std`): √(d/2M)/m₁ at the start, √(5/M) at most late in the rich regime;
+  (`FiniteWidth.output_std`): √(d/2M)/m₁ at the start, √(5/M) at most late in the rich regime, and of balanced nodes 0
+  from M = 4d on; the part of it across ŵ*, which decides errors, is what it is at x∥ = 0, and falls as nodes align;
 - **finite N**: the drive of a node has the component J along ŵ*, and across it the sum of N random vectors φ y x⊥,
   √(⟨φ²⟩⟨|x⊥|²⟩/N), where ⟨φ²⟩ = n_u for the hinge. Their ratio grows as examples are satisfied, and is 1 at the onset
   of overfitting (Sec. 3.3).
+
+As forces come to differ among examples the flow corrects the fluctuation of F, whatever the loss
+(`mfnet.theory.response`): the share of its variance that is left says how far theories of nodes on their hyperbolas,
+and of the response itself, can be trusted.
 
 Each prediction is trusted while the terms that it leaves out are below a limit. The limits are rules of thumb, and the
 validation page (`mfnet validate`) says how well each prediction does where it is trusted.
@@ -14,6 +19,7 @@ validation page (`mfnet validate`) says how well each prediction does where it i
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -27,9 +33,14 @@ from mfnet.theory.mean_field_solution import MeanFieldSolution
 #: Largest finite-M and finite-N term, relative to the signal, at which nodes are said to follow the mean field.
 LARGEST_TERM = 0.7
 
-#: Least unsatisfied fraction at which the flow does not yet correct the fluctuation of F (at 0.95 it does, by a tenth).
-#: Nodes then keep to their hyperbolas.
-UNSATISFIED = 0.98
+#: Share of the variance of F across ŵ* that the flow must have left where nodes are taken to keep to their hyperbolas.
+UNCORRECTED = 0.9
+
+#: The same where the correction is known to first order: what is left then is what the response does not reach.
+CORRECTED = 0.1
+
+#: Relative variance of the forces over examples up to which examples leave no memory: 98 % unsatisfied, for the hinge.
+FORCE_SPREAD = 0.02
 
 #: Growth of the kernel along ŵ*, cosh 2γ − 1, up to which it is said to be that of t = 0.
 KERNEL_GROWTH = 0.1
@@ -49,15 +60,40 @@ class Trust(NamedTuple):
         return f"{self.prediction:<14} {when:<20} {self.because}"
 
 
-def finite_width_term(mean_field: MeanField, M: int, solution: MeanFieldSolution) -> Float[Array, " T"]:
+def finite_width_term(
+    mean_field: MeanField, M: int, solution: MeanFieldSolution, init: str = "independent"
+) -> Float[Array, " T"]:
     """σ_M/μ at the average projection; its limit at t = 0."""
     x_par = np.asarray(mean_field.law.m1)
     sinh = np.maximum(solution.sinh, 1e-9)
     cosh = np.sqrt(1.0 + sinh**2)
-    return FiniteWidth(mean_field, M).output_std(x_par, cosh, sinh) / (mean_field.slope(cosh, sinh) * x_par)
+    return FiniteWidth(mean_field, M, init).output_std(x_par, cosh, sinh) / (mean_field.slope(cosh, sinh) * x_par)
 
 
-def finite_samples_term(mean_field: MeanField, N: int, solution: MeanFieldSolution) -> Float[Array, " T"]:
+def across_term(
+    mean_field: MeanField, M: int, solution: MeanFieldSolution, init: str = "independent"
+) -> Float[Array, " T"]:
+    """σ_M at x∥ = 0 relative to the signal at the average projection, for nodes on their hyperbolas."""
+    sinh = np.maximum(solution.sinh, 1e-9)
+    cosh = np.sqrt(1.0 + sinh**2)
+    std = FiniteWidth(mean_field, M, init).output_std(0.0, cosh, sinh)
+    return std / (mean_field.slope(cosh, sinh) * mean_field.law.m1)
+
+
+def variance_left(mean_field: MeanField, solution: MeanFieldSolution) -> Float[Array, " T"]:
+    """Share of the variance of F across ŵ* (at x∥ = 0) that the flow has not corrected; 1 at t = 0."""
+    theory, sinh = FiniteWidth(mean_field, 1), np.maximum(solution.sinh, 1e-9)
+    free = theory.output_std(0.0, np.sqrt(1.0 + sinh**2), sinh)
+    left = (theory.spread(np.zeros(1), solution)[0] / free) ** 2
+    return np.where(solution.sinh > 0.0, left, 1.0)
+
+
+def force_spread(solution: MeanFieldSolution) -> Float[Array, " T"]:
+    """Relative variance of the forces over training examples, ⟨φ²⟩/⟨φ⟩² − 1: 1/n_u − 1 for the hinge."""
+    return solution.force_square / np.maximum(solution.mean_force**2, 1e-300) - 1.0
+
+
+def finite_samples_term(mean_field: MeanField, N: float, solution: MeanFieldSolution) -> Float[Array, " T"]:
     """√(⟨φ²⟩⟨|x⊥|²⟩/N)/J: drive across ŵ* relative to that along it; inf where the flow has come to rest."""
     across = float(mean_field.law.perp_sq(np.asarray(mean_field.law.m1)))
     force = np.array([mean_field.force(slope) for slope in solution.slope])
@@ -65,32 +101,54 @@ def finite_samples_term(mean_field: MeanField, N: int, solution: MeanFieldSoluti
         return np.sqrt(solution.force_square * across / N) / np.maximum(force, 0.0)
 
 
-def trust(mean_field: MeanField, M: int, N: int, t: Float[Array, " T"]) -> list[Trust]:
+def trust(mean_field: MeanField, M: int, N: float, t: Float[Array, " T"], init: str = "independent") -> list[Trust]:
     """Until when each prediction is trustworthy.
 
     Args:
         mean_field: The mean-field solution; its flow, ``dt`` makes no difference here.
         M: Nodes.
-        N: Training examples.
+        N: Training examples; inf where they are new at each step.
         t: Increasing times at which to look.
+        init: How the nodes are drawn.
 
     Returns:
-        One entry for each of mean_field, finite_width, linear_closure, kernel_closure and kernel_flow.
+        One entry for each of mean_field, finite_width, realised_width, linear_closure, kernel_closure and kernel_flow;
+        those of the width are left out for an activation without its even part, and those of one run for N = ∞.
     """
     solution = mean_field.solve(t)
-    width, samples = finite_width_term(mean_field, M, solution), finite_samples_term(mean_field, N, solution)
-    early, small_samples = solution.unsatisfied >= UNSATISFIED, samples < LARGEST_TERM
+    samples = finite_samples_term(mean_field, N, solution)
+    small_samples, alike = samples < LARGEST_TERM, force_spread(solution) <= FORCE_SPREAD
     closed = mean_field.alpha >= 1.0 and mean_field.flip == 0.0
     lazy = np.cosh(2.0 * solution.gamma) - 1.0 < KERNEL_GROWTH
-    at_start = f"finite M {width[0]:.2g}, finite N {samples[0]:.2g} of the signal at t = 0"
+    if mean_field.nonlinearity.even is None:
+        limit = [Trust("mean_field", _until(t, small_samples), f"finite N {samples[0]:.2g} of the signal at t = 0")]
+    else:
+        width, left = finite_width_term(mean_field, M, solution, init), variance_left(mean_field, solution)
+        wide = samples < 0.5 * across_term(mean_field, M, solution, init)
+        at_start = f"finite M {width[0]:.2g}, finite N {samples[0]:.2g} of the signal at t = 0"
+        below = "finite N is below half of finite M, and the flow has left"
+        limit = [
+            Trust("mean_field", _until(t, (width < LARGEST_TERM) & small_samples), at_start),
+            Trust(
+                "finite_width",
+                _until(t, wide & (left >= CORRECTED)),
+                f"its mean errors: while {below} {CORRECTED:.0%} of it",
+            ),
+            Trust(
+                "realised_width",
+                _until(t, wide & (left >= UNCORRECTED)),
+                f"its errors: while {below} {UNCORRECTED:.0%} of it",
+            ),
+        ]
+    if math.isinf(N):
+        return limit[:2]
     return [
-        Trust("mean_field", _until(t, (width < LARGEST_TERM) & small_samples), at_start),
+        *limit,
         Trust(
-            "finite_width",
-            _until(t, early & (samples < 0.5 * width)),
-            f"its errors: while {UNSATISFIED:.0%} are unsatisfied and finite N is below half of finite M",
+            "linear_closure",
+            _until(t, alike),
+            f"while forces vary by {FORCE_SPREAD:.0%}, squared: examples leave no memory",
         ),
-        Trust("linear_closure", _until(t, early), f"while {UNSATISFIED:.0%} are unsatisfied: examples leave no memory"),
         Trust(
             "kernel_closure",
             np.inf if closed else _until(t, small_samples),

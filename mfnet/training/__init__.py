@@ -1,6 +1,6 @@
 """Training with Lightning: a setup and what becomes of it, the module, and the callbacks that look at it."""
 
-from mfnet.training.callbacks import ExampleLog, KernelLog, NodeAgreement, NodeLog, Observable, Observer
+from mfnet.training.callbacks import ExampleLog, KernelLog, LatentLog, NodeAgreement, NodeLog, Observable, Observer
 from mfnet.training.module import MeanFieldModule
 from mfnet.training.observation import Observation
 from mfnet.training.run import Run
@@ -10,6 +10,7 @@ from mfnet.training.train import Training
 __all__ = [
     "ExampleLog",
     "KernelLog",
+    "LatentLog",
     "MeanFieldModule",
     "NodeAgreement",
     "NodeLog",

@@ -18,10 +18,11 @@ from mfnet.flow import Flow, Objective, StoppingRules
 from mfnet.network import MarginLoss, MeanFieldNetwork, Replicas, activation_of, loss_of
 from mfnet.network.activations import ACTIVATIONS, Activation
 from mfnet.network.losses import LOSSES
+from mfnet.network.networks import precision_for
 from mfnet.setup.errors import InvalidSettingError
 from mfnet.setup.pieces import Builder, resolve
 from mfnet.setup.setup import Setup
-from mfnet.setup.theories import Theories
+from mfnet.setup.theories import BECAUSE, ON_A_FIXED_SET, Theories, refused
 from mfnet.theory import Draw
 
 T = TypeVar("T")
@@ -41,9 +42,9 @@ class Pieces:
 
     @property
     def precision(self) -> str:
-        """'float32' or 'float64', or of products on a GPU 'tf32' or 'bf16'; F is a small difference if α is large."""
+        """'float32' or 'float64', or of products on a GPU 'tf32' or 'bf16'."""
         asked: str = self.setup.trainer["precision"]
-        return asked if asked != "auto" else "float64" if self.setup.alpha >= 100.0 else "float32"
+        return asked if asked != "auto" else precision_for(self.setup.alpha)
 
     @cached_property
     def loss(self) -> MarginLoss:
@@ -69,6 +70,7 @@ class Pieces:
             setup.d,
             activation(setup),
             generator=generator(seed, "network"),
+            init=setup.network["init"],
             a_std=setup.network["a_std"],
             w_std=setup.network["w_std"],
             dtype=torch.float64 if self.precision == "float64" else torch.float32,
@@ -101,7 +103,9 @@ class Pieces:
     @cached_property
     def theories(self) -> Theories:
         """What theory says of the run."""
-        return Theories(self.setup, self.draw)
+        online = bool(getattr(self._build.target("data"), "online", False))
+        why = ON_A_FIXED_SET if online else refused(self.setup)
+        return Theories(self.setup, self.draw, BECAUSE[why] if why else None, online=online)
 
     @property
     def dt(self) -> float | None:
@@ -163,4 +167,5 @@ def _made(setup: Setup, key: str, name: str, known: Mapping[str, object], make: 
 def draw_of(network: MeanFieldNetwork, task: Task) -> Draw:
     """What a run has drawn, for theories that speak of it: all nodes must be on this process."""
     tensors = (network.a0, network.w0, *task.train, *task.test, task.direction)
-    return Draw(*(tensor.detach().double().cpu().numpy() for tensor in tensors))
+    draw = Draw(*(tensor.detach().double().cpu().numpy() for tensor in tensors))
+    return draw if task.latent is None else draw._replace(latent=task.latent.numpy())

@@ -23,6 +23,7 @@ from mfnet.setup.errors import InvalidSettingError
 from mfnet.setup.pieces import Builder, name_of
 from mfnet.setup.settings import BY_KEY
 from mfnet.setup.setup import Setup
+from mfnet.setup.theories import OF_ALL_NODES, OF_ONE_RUN, ON_A_FIXED_SET, refused
 from mfnet.theory.prediction import Prediction
 from mfnet.training.build import Pieces, activation, loss
 from mfnet.training.callbacks.observer import Observer
@@ -32,10 +33,7 @@ from mfnet.training.sinks.tags import FINAL, NETWORK
 #: Packages that loggers of Lightning's need, each an extra of mfnet's.
 NEEDS = {"WandbLogger": "wandb", "MLFlowLogger": "mlflow"}
 
-_ONE_RUN = "speaks of one run; use replicas=1, or leave it out"
 _ONLINE_ALONE = "data that are new at each step go with one network; use replicas=1 and a sweep over seed"
-_ONLINE = "speaks of a fixed training set, and these data are new at each step; leave it out"
-_NODES_TOGETHER = "needs all nodes in one process; use trainer.divide=rows, or leave it out"
 
 
 def n_processes(setup: Setup) -> int:
@@ -105,7 +103,7 @@ def _check_flow(setup: Setup, flow: type[Flow[Any]], *, online: bool) -> None:
 
 def _check_callbacks(setup: Setup, builder: Builder) -> None:
     """Whether what looks at the run can look at it."""
-    refused = _refused(setup)
+    refused_here = refused(setup)
     for key in callback_keys(setup):
         target = builder.target(key)
         kind = target if inspect.isclass(target) else type(target)
@@ -114,9 +112,9 @@ def _check_callbacks(setup: Setup, builder: Builder) -> None:
             raise InvalidSettingError(key, kind.__name__, f"looks once an epoch, and a run is one epoch; {use}")
         if issubclass(kind, Observer):
             if setup.replicas > 1 and kind.of_one_network:
-                raise InvalidSettingError(key, kind.__name__, _ONE_RUN)
-            if refused == _NODES_TOGETHER and kind.of_all_nodes:
-                raise InvalidSettingError(key, kind.__name__, refused)
+                raise InvalidSettingError(key, kind.__name__, OF_ONE_RUN)
+            if refused_here == OF_ALL_NODES and kind.of_all_nodes:
+                raise InvalidSettingError(key, kind.__name__, refused_here)
         elif not issubclass(kind, Callback) and (inspect.isclass(target) or not callable(target)):
             wanted = "must be a callback of Lightning's, an Observer, or a function of an observation"
             raise InvalidSettingError(key, name_of(target), wanted)
@@ -129,13 +127,6 @@ def callback_keys(setup: Setup) -> Iterator[str]:
     if not isinstance(more, list):
         raise InvalidSettingError("trainer.callbacks", more, "must be a list; or name it, +callbacks.NAME._target_=…")
     yield from (f"trainer.callbacks.{i}" for i in range(len(more)))
-
-
-def _refused(setup: Setup) -> str | None:
-    """Why what speaks of one network, or needs all its nodes, cannot go with this run."""
-    if setup.replicas > 1:
-        return _ONE_RUN
-    return _NODES_TOGETHER if n_processes(setup) > 1 and setup.trainer["divide"] == "nodes" else None
 
 
 def _check_loggers(setup: Setup, builder: Builder) -> None:
@@ -168,13 +159,13 @@ def check_theories(pieces: Pieces, *, online: bool) -> None:
     Raises:
         InvalidSettingError: For the first that cannot.
     """
-    theories, refused = pieces.theories, _ONLINE if online else _refused(pieces.setup)
+    theories, why_not = pieces.theories, ON_A_FIXED_SET if online else refused(pieces.setup)
     check_names(theories.names)
     for name in theories.names:
         key = name if name == "theory" else f"overlay.{name}"
         theory = theories.named(name)
-        if refused and theory.needs_draw:
-            raise InvalidSettingError(f"{key}._target_", name_of(theory), refused)
+        if why_not and theory.needs_draw:
+            raise InvalidSettingError(f"{key}._target_", name_of(theory), why_not)
 
 
 def check_names(names: Sequence[str]) -> None:

@@ -20,7 +20,7 @@ from lightning.pytorch.callbacks import Timer
 from mfnet.record.contents import Arrays, Contents
 from mfnet.record.stop_reason import StopReason
 from mfnet.setup.pieces import said, told
-from mfnet.theory import Curve, Trust
+from mfnet.theory import Curve
 from mfnet.theory.prediction import Prediction
 from mfnet.training.callbacks.observer import Observer
 from mfnet.training.module import MeanFieldModule
@@ -47,7 +47,7 @@ class Recorder(Callback):
         sinks: Where the record goes.
         config: What is run, in plain containers.
         identity: What it is known by.
-        trusted: Gives until when each theory is trustworthy, for the summary.
+        of_theories: Gives what the summary says of the theories: which they are, and until when trustworthy.
     """
 
     def __init__(
@@ -57,10 +57,10 @@ class Recorder(Callback):
         sinks: Sequence[Sink],
         config: Mapping[str, Any],
         identity: str,
-        trusted: Callable[[], Sequence[Trust]] = tuple,
+        of_theories: Callable[[], Mapping[str, Any]] = dict,
     ):
         self.predictions, self.sinks = list(predictions), list(sinks)
-        self.config, self.identity, self.trusted = config, identity, trusted
+        self.config, self.identity, self.of_theories = config, identity, of_theories
         self.contents: Contents | None = None
         self._observers = list(observers)
         self._rows: list[dict[str, float]] = []
@@ -292,11 +292,7 @@ class Recorder(Callback):
         latest = self._latest
         about = {"config": dict(self.config), "identity": self.identity}
         ended = summarise(module, latest.observation, latest.series, history, names, seconds, stop_reason)
-        summary = about | ended
-        summary["trust"] = {
-            entry.prediction: {"until": entry.until if np.isfinite(entry.until) else None, "because": entry.because}
-            for entry in self.trusted()
-        }
+        summary = about | ended | dict(self.of_theories())
         for observer in list(self._observers):
             summary |= self._ask(observer, partial(self._summary, observer, history, names, summary)) or {}
         if self._left_out:

@@ -27,7 +27,17 @@ TABLE_SERIES = (GAMMA, UNSATISFIED, TEST_ERROR)
 #: Names in ``summary.json`` and ``replicas.npz`` that are not those of series.
 TAKEN = {
     *("config", "identity", "version", "git_commit", "device", "dtype", "wall_seconds", "evaluator", "trust"),
-    *("drive_evaluations", "steps", "stop_reason", "t_end", "n_unsatisfied", "series", "theories", "agreement"),
+    *(
+        "drive_evaluations",
+        "steps",
+        "stop_reason",
+        "t_end",
+        "n_unsatisfied",
+        "series",
+        "theories",
+        "overlaid",
+        "agreement",
+    ),
     *("replicas", "final", "stop_reasons", "t_ends", "left_out", "nodes", "baselines", "k", "t", "seed", "alpha"),
 }
 
@@ -131,6 +141,7 @@ def report(contents: Contents) -> str:
     lines += departure_lines(summary.get("nodes", {}))
     lines += baseline_lines(summary.get("baselines", {}))
     lines += trust_lines(summary.get("trust", {}))
+    lines += choice_lines(summary.get("overlaid", {}))
     return "\n".join([*lines, brief(summary)])
 
 
@@ -158,6 +169,12 @@ def trust_lines(trusted: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Until when each prediction was said to be trustworthy, in a line."""
     parts = [f"{name} {'always' if x['until'] is None else format(x['until'], '.3g')}" for name, x in trusted.items()]
     return [f"trustworthy until t = {', '.join(parts)}"] if parts else []
+
+
+def choice_lines(overlaid: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Which theory was chosen where none was asked for, and why, in a line."""
+    chosen = {name: entry for name, entry in overlaid.items() if "because" in entry}
+    return [f"{name} is {entry['theory']}: {entry['because']}" for name, entry in chosen.items()]
 
 
 def departure_lines(departures: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -8,7 +8,6 @@ import io
 import shutil
 import sys
 import threading
-from collections.abc import Sequence
 from contextlib import redirect_stderr
 from typing import Any
 
@@ -27,6 +26,7 @@ from mfnet.setup import settings
 from mfnet.setup.errors import InvalidSettingError, SettingError
 from mfnet.setup.pieces import Builder, name_of, told
 from mfnet.setup.setup import Setup
+from mfnet.theory.initial import as_drawn
 from mfnet.training.build import Pieces
 from mfnet.training.callbacks import LastCheckpoint, Observable, Observer, RunProgress, SigtermIsCtrlC
 from mfnet.training.checkpoint import Checkpoint
@@ -95,6 +95,8 @@ class Training:
             f", {setup.replicas} replicas" if setup.replicas > 1 else ""
         )
         flow = name_of(Builder(setup.config, setup.objects).target("flow")).rpartition(".")[2]
+        drawn = as_drawn(setup.network["init"], setup.M, setup.d)
+        among += f", {drawn}" if drawn else ""
         return f"{symbols}: {flow} {steps} {since}to t = {self.times[-1]:g}, {pieces.precision}{among}"
 
     def run(self) -> Run:
@@ -113,7 +115,7 @@ class Training:
         callbacks = self.callbacks
         loggers, sinks = self._sinks() if self.first else ([], [])
         observers = [callback for callback in callbacks if isinstance(callback, Observer)]
-        recorder = Recorder(observers, self.predictions, sinks, setup.config, setup.identity, self._trusted)
+        recorder = Recorder(observers, self.predictions, sinks, setup.config, setup.identity, self._of_theories)
         progress = [RunProgress(self.predictions)] if self.first and self._show_progress() else []
         versions = {sink.called: sink.version for sink in sinks if isinstance(sink, CurveLogger) and sink.version}
         last = self.directory.checkpoint if self.directory is not None else None
@@ -153,8 +155,15 @@ class Training:
         contents = recorder.contents or Contents({}, {}, {})  # on processes that do not look
         return Run(setup, contents, lambda: network, lambda: theories, where)
 
-    def _trusted(self) -> Sequence[Any]:
-        return [] if self.pieces.data.online else self.pieces.theories.trusted(self.times)
+    def _of_theories(self) -> dict[str, Any]:
+        """What the summary says of the theories; ``trust`` of all that there are, ``overlaid`` of those of the run."""
+        theories = self.pieces.theories
+        trusted = theories.trusted(self.times)
+        laid = theories.laid({prediction.name: prediction.theory for prediction in self.predictions}, trusted)
+        return {
+            "trust": {entry.prediction: {"until": entry.until, "because": entry.because} for entry in trusted},
+            "overlaid": laid,
+        }
 
     def _show_progress(self) -> bool:
         asked = self.setup.trainer["progress"]

@@ -158,7 +158,7 @@ NEAR = [
     (["trainer.max_epochs=3"], "use schedule.t_max"),
     (["+trainer.max_epochs=3"], "use schedule.t_max"),
     (["+trainer.gradient_clip_val=1"], "flow.rtol bounds the error of a step"),
-    (["data.separation=1"], "it goes with data=mixture"),
+    (["data.separation=1"], "it goes with data=latent or data=mixture"),
     (["data.flp=0.1"], "did you mean data.flip?"),
     (["data=cifar"], "did you mean cifar10?"),
     (["flow=rk4"], "must be one of adam, adaptive_rotation, averaged"),

@@ -43,7 +43,7 @@ def ensemble(tmp_path_factory):
 @pytest.fixture(scope="module")
 def singles(tmp_path_factory):
     """Runs with the seeds of its replicas, one after the other."""
-    settings = [*SETTINGS[:-1], *NO_EVENTS, "hydra.sweep.dir=s", "hydra.sweep.subdir=${seed}"]
+    settings = [*SETTINGS[:-1], *NO_EVENTS, "theory=finite_width", "hydra.sweep.dir=s", "hydra.sweep.subdir=${seed}"]
     command = ["train", "-m", *settings, "seed=5,6,7"]
     cwd = made_once(tmp_path_factory, "singles", lambda cwd: call(*command, cwd=cwd).ok())
     return [cwd / "s" / str(seed) for seed in (5, 6, 7)]

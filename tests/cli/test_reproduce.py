@@ -41,7 +41,7 @@ def test_what_is_reproduced_already_is_not_run_again(command, tmp_path):
         (["fig1", "alhpa=1"], "did you mean alpha"),
         (["all", "N=0"], "N=0"),
         (["overfitting", "seed=0"], "seed=0: the figure of overfitting compares several, such as seed=range(4)"),
-        (["all", "small=true", "network.activation=gelu"], "compares several, such as network.activation=relu,gelu,"),
+        (["all", "small=true", "network.activation=gelu"], "compares several, such as network.activation=relu,tanh"),
     ],
 )
 def test_a_mistake_in_what_is_reproduced_costs_one_line(arguments, expected, command, tmp_path):

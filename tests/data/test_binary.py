@@ -160,7 +160,7 @@ def test_preparation_does_what_it_says(settings):
 def test_nothing_is_fitted_to_the_test_set(settings):
     source = Drawn(n_train=90)
     one, other = binary(source, **settings), binary(replace(source, test_shift=100.0), **settings)
-    (train, test, direction), fitted = one.draw(), one.fitted
+    (train, test, direction, _), fitted = one.draw(), one.fitted
     assert torch.equal(train.x, other.draw().train.x)
     assert torch.equal(direction, other.draw().direction)
     assert not torch.equal(test.x, other.draw().test.x)

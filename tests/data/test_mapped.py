@@ -66,7 +66,7 @@ PREPARATIONS = [
 def test_a_mapped_task_is_the_one_in_memory(settings, values, monkeypatch):
     """In chunks, fewer rows than columns in one case, against one chunk; all is of order 1 to 100."""
     held = binary(Correlated(), **settings)
-    (train, test, direction), fitted = held.draw(), held.fitted
+    (train, test, direction, _), fitted = held.draw(), held.fitted
     monkeypatch.setattr("mfnet.data.sources.records.PART", values)
     mapped = binary(Correlated(), SMALL * values / 600, **settings)  # a budget of its own: tasks are kept by settings
     task, found = mapped.draw(), mapped.fitted

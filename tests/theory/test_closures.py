@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from mfnet.theory import Draw, MeanField
+from mfnet.theory import MeanField
 from mfnet.theory.activations import ACTIVATIONS
 from mfnet.theory.closures import KernelClosure, LinearClosure
 from mfnet.theory.losses import LOSSES
 from mfnet.theory.node_kernel import even_moments, kernel_parts
 from mfnet.theory.onset import onset, onset_time_exponent, onset_unsatisfied_law
+from mfnet.theory.overlay import Nodes
+from mfnet.theory.prediction import Prediction
 from mfnet.theory.sliding import HINGE_WIDTH, Kernel, implicit_step
-
-
-def make_draw(N, M, d, seed, *, flip=0.0, n_test=4000):
-    rng = np.random.default_rng(seed)
-    x, x_test = rng.normal(size=(N, d)), rng.normal(size=(n_test, d))
-    y, y_test = np.where(x[:, 0] >= 0.0, 1.0, -1.0), np.where(x_test[:, 0] >= 0.0, 1.0, -1.0)
-    y[rng.permutation(N)[: round(flip * N)]] *= -1.0
-    return Draw(rng.normal(size=M), rng.normal(size=(M, d)), x, y, x_test, y_test, np.eye(d)[0])
+from support.draws import make_draw
 
 
 def train(draw, model, times, dt):
@@ -350,3 +346,33 @@ def test_onset_laws_meet_the_mean_field():
             z_c = onset_unsatisfied_law(ratio * 100, 100) / math.sqrt(2.0 / math.pi)
             times.append(float(model.t_sat([z_c])[0]))
         assert math.log(times[1] / times[0]) / math.log(1e3) == pytest.approx(onset_time_exponent(lazy=lazy), abs=0.01)
+
+
+def test_what_was_solved_is_gone_on_with():
+    """Bit for bit what is solved at once, also for a run that ends between its observations; other times begin anew."""
+    draw, model = make_draw(400, 50, 10, 3), MeanField(d=10)
+    t = np.concatenate([[0.0], np.geomspace(0.5, 100.0, 12)])
+    closure, alone = (KernelClosure(model, start="actual").of_draw(lambda: draw) for _ in range(2))
+    for k in range(1, 9):
+        part = closure.solve(t[:k])
+    assert part.t.tolist() == t[:8].tolist()
+    early = np.append(t[:8], 0.4 * t[7] + 0.6 * t[8])
+    for times in (early, early[:3], t):
+        found, expected = closure.solve(times), replace(alone, draw=draw).solve(times)
+        for name in ("gamma", "unsatisfied", "loss", "test_error", "a_row"):
+            np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+
+
+def test_a_run_asks_for_a_closure_as_it_goes():
+    """Nothing is solved beyond the observation that is asked for, and no time twice."""
+    draw, t = make_draw(100, 20, 10, 0), np.array([0.0, 1.0, 2.0, 4.0, 8.0])
+    prediction = Prediction("theory", KernelClosure(MeanField(d=10), start="actual"), t, lambda: draw)
+    assert prediction.series(1, 1.0)["gamma"].value.shape == (2,)
+    done = prediction.theory._done
+    assert done.t == [0.0, 1.0]
+    start = Nodes(*(np.stack([v, v]) for v in (draw.a0[:3], draw.w0[:3, 0], np.linalg.norm(draw.w0[:3, 1:], axis=1))))
+    assert prediction.nodes(2, 2.0, start).a.shape == (3, 3)
+    flow = done.flow
+    prediction.series(3, 3.5)
+    assert done.t == [0.0, 1.0, 2.0, 3.5]
+    assert done.flow is flow

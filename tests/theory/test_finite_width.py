@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from mfnet.theory import FiniteWidth, MeanField
-from mfnet.theory.activations import ACTIVATIONS
+from mfnet.theory.activations import WITH_LINEAR_ODD_PART
 from support.plain_networks import VALUE, simulate
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("activation", WITH_LINEAR_ODD_PART)
 @pytest.mark.parametrize(
     ("x_par", "gamma", "a_std", "w_std"),
     [
@@ -129,8 +129,9 @@ def test_the_spread_of_the_clock_is_that_of_real_networks():
     solution = theory.mean_field.solve([40.0])
     assert runs[:, 0].std() == pytest.approx(theory.gamma_std(solution)[0], rel=0.35)
     assert abs(runs[:, 0].mean() - solution.gamma[0]) < 3.0 * runs[:, 0].std() / math.sqrt(40) + 0.01
-    # known to fall short: the flow corrects F, and the error is below the first-order estimate
-    assert runs[:, 1].mean() < theory.generalisation_error(solution)[0]
+    # the flow corrects F: on mean-field paths the error would be .019
+    error = runs[:, 1].std() / math.sqrt(40)
+    assert abs(runs[:, 1].mean() / theory.generalisation_error(solution)[0] - 1.0) < 0.05 + 3.0 * error
 
 
 def test_the_margin_is_reached_on_the_band():
@@ -140,8 +141,8 @@ def test_the_margin_is_reached_on_the_band():
     assert (curve.lower < curve.value).all()
     assert (curve.value < curve.upper).all()
     for edge, sign in ((curve.lower, 1.0), (curve.upper, -1.0)):
-        output = solution.slope * edge + sign * theory.output_std(edge, solution.cosh, solution.sinh)
-        np.testing.assert_allclose(output, 1.0, rtol=1e-8)
+        output = solution.slope * edge + sign * np.diag(theory.spread(edge, solution))
+        np.testing.assert_allclose(output, 1.0, rtol=1e-3)  # of a spline in x∥
 
 
 def test_many_nodes_are_the_mean_field():

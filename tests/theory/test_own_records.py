@@ -25,7 +25,6 @@ from mfnet.theory import (
     RealisedWidth,
     realised_starting_error,
     starting_error,
-    trust,
 )
 from mfnet.theory.activations import ACTIVATIONS
 from mfnet.theory.losses import LOSSES
@@ -228,7 +227,6 @@ def test_parts_that_an_activation_does_not_give():
         (lambda: starting_error(model, 100), "starting error needs 'even'"),
         (lambda: realised_starting_error(model, draw), "starting error needs 'even'"),
         (lambda: LimitKernel(ODD_ONLY)(draw.x, draw.x), "tangent kernel needs 'even'"),
-        (lambda: trust(model, 10, 100, np.array([0.0, 1.0])), "FiniteWidth needs 'even'"),
     ):
         with pytest.raises(ValueError, match=what):
             make()
@@ -240,7 +238,8 @@ def test_parts_that_an_activation_does_not_give():
 
 def test_what_no_activation_or_loss_is():
     for settings, what in (
-        ({"activation": "tanh"}, "activation='tanh' must be one of relu, .*, or an Activation"),
+        ({"activation": "tan"}, "activation='tan' must be one of relu, .*, or an Activation"),
+        ({"activation": "tanh"}, "'tanh' has an odd part that is not linear, .* use Hydrodynamic"),
         ({"loss": "huber"}, "loss='huber' must be one of hinge, .*, or a Loss"),
         ({"activation": Activation("even", 0.0, np.abs, np.sign)}, "odd_slope=0.0 of the activation 'even'"),
         ({"loss": Loss("flat", np.abs, lambda m, h: np.zeros_like(m), None)}, "force of the loss 'flat' .* at m=0"),

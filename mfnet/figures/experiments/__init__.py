@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mfnet.collection import Collection
-from mfnet.figures.experiments import crossover, fig1, fig2, mislabeled, overfitting, universality
+from mfnet.figures.experiments import crossover, fig1, fig2, hydrodynamics, mislabeled, overfitting, universality
 
 
 class Experiment(NamedTuple):
@@ -29,6 +29,9 @@ EXPERIMENTS: dict[str, Experiment] = {
     "overfitting": Experiment("training and test error over N and M, and the onset of overfitting", overfitting.draw),
     "mislabeled": Experiment("the same over label noise, with the fixed points of the flow", mislabeled.draw),
     "crossover": Experiment("from rich to lazy over α and M, in 1/M and in 1/√M scaling", crossover.draw),
+    "hydrodynamics": Experiment(
+        "what has no closed form: tanh beside ReLU, a slab, and XOR in its latent plane", hydrodynamics.draw
+    ),
     "universality": Experiment("six activations and four losses on one clock", universality.draw),
 }
 

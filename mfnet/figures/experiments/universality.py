@@ -19,14 +19,16 @@ from mfnet.figures import style
 from mfnet.figures.experiments import saved
 from mfnet.record.series import GAMMA, UNSATISFIED
 from mfnet.theory import MeanField
-from mfnet.theory.activations import ACTIVATIONS
+from mfnet.theory.activations import WITH_LINEAR_ODD_PART
 from mfnet.theory.losses import LOSSES
 
 #: Nodes in the plane of (a, w∥), and how far out they are shown, in initial standard deviations.
 NODES, REACH = 10, 6.0
 
-COLOURS = dict(zip(ACTIVATIONS, color_sequences["tab20"][::2] + color_sequences["tab20"][1::2], strict=False))
-SIZES = {name: max(11.0 - 1.5 * number, 3.0) for number, name in enumerate(ACTIVATIONS)}  # what coincides stays visible
+COLOURS = dict(zip(WITH_LINEAR_ODD_PART, color_sequences["tab20"][::2] + color_sequences["tab20"][1::2], strict=False))
+SIZES = {
+    name: max(11.0 - 1.5 * number, 3.0) for number, name in enumerate(WITH_LINEAR_ODD_PART)
+}  # what coincides stays visible
 MARKERS = dict(zip(LOSSES, "osD^vPX*<>", strict=False))
 
 

@@ -3,6 +3,7 @@
 from mfnet.training.callbacks.checkpoint import LastCheckpoint
 from mfnet.training.callbacks.example_log import ExampleLog
 from mfnet.training.callbacks.kernel_log import KernelLog
+from mfnet.training.callbacks.latent_log import LatentLog
 from mfnet.training.callbacks.node_agreement import NodeAgreement
 from mfnet.training.callbacks.node_log import NodeLog
 from mfnet.training.callbacks.observer import Observable, Observer
@@ -13,6 +14,7 @@ __all__ = [
     "ExampleLog",
     "KernelLog",
     "LastCheckpoint",
+    "LatentLog",
     "NodeAgreement",
     "NodeLog",
     "Observable",
