@@ -58,7 +58,7 @@ RELATIVE, ABSOLUTE = 0.015, 0.005
 )
 def hydrodynamics(effort: Effort) -> Evidence:
     """Networks of balanced nodes that see fresh examples at each step."""
-    cases = effort.choose([*TIMES, *STILL], [("tanh", "sign"), ("tanh", "xor")])
+    cases = effort.choose([*TIMES, *STILL], [("erf", "sign"), ("erf", "xor")])
     rows: list[Row] = []
     plots: list[Plot] = []
     for activation, rule in cases:
