@@ -26,7 +26,7 @@ HIGHER_ORDER = 0.08
     statement="deviation of F from M = ∞: ∝ M^−½ with independent nodes; with balanced ones 0 on fresh data from "
     "M = 4d on, at all times, and ∝ (MN)^−½ on N examples at the start",
     regime="inputs of spherical symmetry; ReLU, M ≥ 4d; first order in 1/√M",
-    source="theory.md 7",
+    source="mfnet.theory.initial",
 )
 def balanced(effort: Effort) -> Evidence:
     """Networks on fresh examples, whose number alone limits the balanced ones; and F of one step on a training set."""

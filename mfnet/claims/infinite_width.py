@@ -88,7 +88,7 @@ def _compared(case: Case) -> tuple[list[Row], Plot]:
 def _setup(case: Case, seed: int) -> Setup:
     """Of networks that differ, on data that do not."""
     double, data = case.alpha >= 100.0, {"data.flip": case.flip, "data.seed": 0}
-    return setup_of(case.M, case.d, case.N, case.alpha, n_test=4000, double=double, **{"seed": seed, **data})  # type: ignore[arg-type]
+    return setup_of(case.M, case.d, case.N, case.alpha, n_test=4000, double=double).but(seed=seed, **data)
 
 
 def _rows(name: str, simulation: str, series: Mapping[str, Curve], runs: list[Record], *, claimed: bool) -> list[Row]:
