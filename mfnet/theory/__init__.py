@@ -10,7 +10,8 @@ from mfnet.theory.choice import Auto
 from mfnet.theory.closures import KernelClosure, LinearClosure
 from mfnet.theory.finite_samples import realised_starting_error, starting_error
 from mfnet.theory.finite_width import FiniteWidth
-from mfnet.theory.hydrodynamic import Hydrodynamic, HydrodynamicSolution
+from mfnet.theory.hydrodynamic import Hydrodynamic
+from mfnet.theory.hydrodynamic_solution import HydrodynamicSolution
 from mfnet.theory.kernel_flow import KernelFlow
 from mfnet.theory.latent import LatentLaw, latent_law
 from mfnet.theory.losses import Loss

@@ -14,90 +14,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
-from scipy.special import ndtr
+from jaxtyping import Bool, Float
 
 from mfnet.theory.activations import Activation, activation_of
 from mfnet.theory.arrays import Array, Numbers
-from mfnet.theory.characteristics import Equation, Flow, Inputs, RunawayError, Step, carried
+from mfnet.theory.characteristics import Flow, RunawayError, carried
+from mfnet.theory.equation import Equation
+from mfnet.theory.hydrodynamic_solution import OUTERMOST, HydrodynamicSolution, observe
 from mfnet.theory.latent import LatentLaw, Rule, latent_law
 from mfnet.theory.losses import Loss, check_slope, loss_of
 from mfnet.theory.overlay import Curve, Draw, Nodes, Theory, drawn_nodes
-from mfnet.theory.rays import Points, Rays
+from mfnet.theory.rays import Rays, typical_lengths
 
 #: Gauss–Hermite points in each component of (a, v), by the number of latent directions.
 _POINTS = {1: 16, 2: 8, 3: 6}
-
-#: What of a solution is no series in time.
-_FIXED = ("model", "measure", "steps")
-
-#: Nodes whose a or v starts beyond this many standard deviations are the outermost: one in 8000 for one direction.
-OUTERMOST = 4.0
 
 #: Share of the output at which they decide, so that curves end: these would be those of the points of the quadrature.
 LARGEST_TAIL = 0.05
 
 #: Rule of each law of the inputs, where none is given.
 _RULES = {"normal": "sign", "mixture": "mixture", "latent": "sign"}
-
-#: Digits of an average over inputs or nodes.
-_DIGITS = 12
-
-#: Margin up to which an output that is zero by symmetry counts as undecided.
-_UNDECIDED = 1e-12
-
-
-@dataclass(frozen=True)
-class HydrodynamicSolution:
-    """The density of nodes at times ``t``, on its characteristics, and what is observed of it.
-
-    Attributes:
-        theta: (a, v, r) of each node: output weight, latent components, and length of the rest.
-        measure: Weight of each node, the same at all times.
-        steps: Steps that were taken, by which other nodes can be carried along.
-        gamma: The clock, as `mfnet.network.observables.order_parameter` measures it along the first latent direction.
-        unsatisfied: Fraction of training examples below the margin; of the hinge the mean force.
-        loss: ⟨ℓ⟩/α².
-        train_error, test_error: Fractions of wrong signs of training labels, and of true ones.
-        displacement: |θ − θ₀|/|θ₀| over all nodes.
-        margin_at: The smallest u > 0 at the margin, αF = h; inf where there is none.
-        tail: Output of the outermost nodes (`OUTERMOST`) relative to that of all. Where it is not small the few nodes
-            that started largest run away, as they do for activations that grow faster than linearly, such as ReLU²; a
-            limit of infinitely many nodes then does not exist, and from there on all else is nan.
-    """
-
-    model: Hydrodynamic
-    t: Float[Array, " T"]
-    theta: Float[Array, "T n D"]
-    measure: Float[Array, " n"]
-    steps: list[Step]
-    gamma: Float[Array, " T"]
-    unsatisfied: Float[Array, " T"]
-    loss: Float[Array, " T"]
-    train_error: Float[Array, " T"]
-    test_error: Float[Array, " T"]
-    displacement: Float[Array, " T"]
-    margin_at: Float[Array, " T"]
-    tail: Float[Array, " T"]
-
-    def at(self, rows: Int[Array, " S"]) -> HydrodynamicSolution:
-        """The same at some of the times."""
-        series = {entry.name: getattr(self, entry.name)[rows] for entry in fields(self) if entry.name not in _FIXED}
-        return replace(self, **series)
-
-    def mean(self, function: Callable[[Array, Array, Array], Array]) -> Float[Array, " T"]:
-        """Average over the nodes of a function of (a, v, r), shapes (n,), (n, k) and (n,), which gives (n,)."""
-        return np.array([self.measure @ function(theta[:, 0], theta[:, 1:-1], theta[:, -1]) for theta in self.theta])
-
-    def output(self, u: Float[Array, "q k"]) -> Float[Array, "T q"]:
-        """F at latent inputs, for |x⊥| = √(d − k)."""
-        equation = self.model.equation(self.measure)
-        length = np.full(len(u), math.sqrt(self.model.d - u.shape[1]))
-        return np.array([equation.output(theta, Inputs(u, length)) for theta in self.theta])
 
 
 class Density(NamedTuple):
@@ -197,7 +137,7 @@ class Hydrodynamic(Theory):
             self.h,
             activation_of(self.activation),
             loss_of(self.loss),
-            Rays(self.law, _lengths(self.d - self.law.k)),
+            Rays(self.law, typical_lengths(self.d - self.law.k)),
             self.flip,
             measure,
         )
@@ -209,7 +149,7 @@ class Hydrodynamic(Theory):
         grid = np.stack(np.meshgrid(*[x] * (k + 1), indexing="ij"), axis=-1).reshape(-1, k + 1)
         weights = np.stack(np.meshgrid(*[w / w.sum()] * (k + 1), indexing="ij"), axis=-1).reshape(-1, k + 1)
         scaled = grid * np.array([self.a_std, *[self.w_std] * k])
-        lengths = self.w_std * _lengths(self.d - k)
+        lengths = self.w_std * typical_lengths(self.d - k)
         theta = np.column_stack([np.repeat(scaled, len(lengths), axis=0), np.tile(lengths, len(grid))])
         outermost = (np.abs(grid) > OUTERMOST).any(axis=1)
         return theta, np.repeat(weights.prod(axis=1) / len(lengths), len(lengths)), np.repeat(outermost, len(lengths))
@@ -232,17 +172,17 @@ class Hydrodynamic(Theory):
     def carried(self, t: Numbers, start: Float[Array, "m D"]) -> Float[Array, "T m D"]:
         """(a, v, r) at the times ``t`` of nodes that start at ``start`` and feel what all others do."""
         solution = self.solve(t)
-        return carried(self.equation(solution.measure), solution.steps, start, solution.t)
+        return carried(solution.equation, solution.steps, start, solution.t)
 
     def _solve(self, times: Float[Array, " T"]) -> HydrodynamicSolution:
         theta, measure, outermost = self.initial()
         flow = Flow(self.equation(measure), theta, self.rtol)
-        states, observed, now = [], [], self._observe(flow, outermost)
+        states, observed, now = [], [], observe(flow, outermost)
         for time in times:
             if now["tail"] <= LARGEST_TAIL:
                 try:
                     flow.advance_to(float(time))
-                    now = self._observe(flow, outermost)
+                    now = observe(flow, outermost)
                 except RunawayError:
                     now = {**now, "tail": math.inf}
             states.append(flow.theta)
@@ -251,68 +191,7 @@ class Hydrodynamic(Theory):
         for name, values in columns.items():
             if name != "tail":
                 values[columns["tail"] > LARGEST_TAIL] = np.nan
-        return HydrodynamicSolution(self, times, np.array(states), measure, flow.steps, **columns)
-
-    def _observe(self, flow: Flow, outermost: Bool[Array, " n"]) -> dict[str, float]:
-        equation, points, output = flow.equation, flow.field.points, flow.field.output
-        loss = equation.loss
-
-        def count(m: Array) -> Array:
-            return equation.force(m) if equation.hinge else (m < self.h).astype(float)
-
-        learned = (self._right(points), self.alpha * output, points.weights)
-        moved = equation.measure * ((flow.theta - flow.start) ** 2).sum(axis=1)
-        size = equation.measure @ (flow.start**2).sum(axis=1)
-        still = moved.sum() == 0.0
-        train_error, test_error = (0.5, 0.5) if still else self._errors(flow)
-        return {
-            "gamma": _order_parameter(flow.theta[:, :2], flow.start[:, :2], equation.measure),
-            "unsatisfied": _average(count, *learned),
-            "loss": _average(lambda m: loss.value(m, self.h), *learned) / self.alpha**2,
-            "train_error": train_error,
-            "test_error": test_error,
-            "displacement": math.sqrt(float(moved.sum() / size)),
-            "margin_at": self._at_margin(flow),
-            "tail": self._tail(flow, outermost),
-        }
-
-    def _tail(self, flow: Flow, outermost: Bool[Array, " n"]) -> float:
-        """Root mean square over inputs of the output of the outermost nodes, relative to that of all."""
-        points, output = flow.field.points, flow.field.output
-        if not outermost.any() or (whole := float(points.weights @ output**2)) < _UNDECIDED**2:
-            return 0.0
-        equation = replace(flow.equation, measure=np.where(outermost, flow.equation.measure, 0.0))
-        part = float(points.weights @ equation.output(flow.theta, Inputs(points.u, points.length)) ** 2)
-        return math.sqrt(part / whole)
-
-    def _right(self, points: Points) -> Float[Array, " q"]:
-        """Probability of a training label 1."""
-        return 0.5 * (1.0 + (1.0 - 2.0 * self.flip) * points.mean_label)
-
-    def _errors(self, flow: Flow) -> tuple[float, float]:
-        """Fractions of wrong signs, of training labels and of true ones.
-
-        Where F is near 0 its sign depends on |x⊥|. F is taken to be linear in it, and |x⊥| to be normal, so that F at
-        a given u has the mean and the spread of its two values.
-        """
-        lengths = _lengths(self.d - self.law.k)
-        rays = Rays(self.law, lengths.mean(keepdims=True))
-        points = rays.points(flow.equation.output(flow.theta, Inputs(*rays.looked)), np.zeros(1))
-        below, above = (
-            flow.equation.output(flow.theta, Inputs(points.u, np.full(len(points.u), length))) for length in lengths
-        )
-        margin, spread = 0.5 * self.alpha * (above + below), 0.5 * self.alpha * np.abs(above - below)
-
-        def wrong(m: Array) -> Array:
-            return np.where(np.abs(m) <= _UNDECIDED, 0.5, ndtr(-m / np.maximum(spread, 1e-3 * _UNDECIDED)))
-
-        true = 0.5 * (1.0 + points.mean_label)
-        learned = _average(wrong, self._right(points), margin, points.weights)
-        return learned, _average(wrong, true, margin, points.weights)
-
-    def _at_margin(self, flow: Flow) -> float:
-        rays = flow.equation.rays
-        return rays.first_crossing(flow.equation.output(flow.theta, Inputs(*rays.looked)), self.h / self.alpha)
+        return HydrodynamicSolution(flow.equation, times, np.array(states), flow.steps, **columns)
 
     def series(self, t: Float[Array, " T"]) -> dict[str, Curve]:
         solution = self.solve(t)
@@ -347,7 +226,7 @@ class Hydrodynamic(Theory):
             )
         x = np.linspace(-reach, reach, points)
         a0, v0 = np.meshgrid(self.a_std * x, self.w_std * x, indexing="ij")
-        length = self.w_std * _lengths(self.d - 1).mean()
+        length = self.w_std * typical_lengths(self.d - 1).mean()
         theta = self.carried(t, np.column_stack([a0.ravel(), v0.ravel(), np.full(a0.size, length)]))
         a, v = theta[..., 0].reshape(-1, points, points), theta[..., 1].reshape(-1, points, points)
         (a_a, a_v), (v_a, v_v) = (np.gradient(moved, a0[:, 0], v0[0], axis=(1, 2)) for moved in (a, v))
@@ -367,23 +246,3 @@ class Hydrodynamic(Theory):
 
     def satisfaction(self, t: Float[Array, " T"]) -> Curve | None:
         return Curve(self.solve(t).margin_at) if self.law.name == "sign" else None
-
-
-def _average(of: Callable[[Array], Array], share: Array, margin: Array, weights: Array) -> float:
-    """Of a function of margins, over labels that are 1 with the probability ``share``."""
-    return round(float(weights @ (share * of(margin) + (1.0 - share) * of(-margin))), _DIGITS)
-
-
-def _lengths(n: int) -> Float[Array, " l"]:
-    """Two lengths of equal weight with the mean and the variance of that of a normal vector in n dimensions."""
-    mean = math.sqrt(2.0) * math.exp(math.lgamma((n + 1) / 2.0) - math.lgamma(n / 2.0))
-    return mean + math.sqrt(n - mean**2) * np.array([-1.0, 1.0])
-
-
-def _order_parameter(now: Float[Array, "n 2"], then: Float[Array, "n 2"], measure: Float[Array, " n"]) -> float:
-    """γ of nodes (a, w∥) that have these weights."""
-    factors = []
-    for sign in (1.0, -1.0):
-        u, u0 = now @ [1.0, sign], then @ [1.0, sign]
-        factors.append(float((measure * u) @ u0) / float((measure * u0) @ u0))
-    return round(math.asinh((factors[0] - factors[1]) / 2.0), _DIGITS)

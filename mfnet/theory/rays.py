@@ -189,3 +189,9 @@ def _angular_jumps(law: LatentLaw) -> Float[Array, " j"]:
         same = label(middle) == labels[at]
         low, high = np.where(same, middle, low), np.where(same, high, middle)
     return np.mod(high, 2.0 * math.pi)
+
+
+def typical_lengths(n: int) -> Float[Array, " l"]:
+    """Two lengths of equal weight with the mean and the variance of that of a normal vector in n dimensions."""
+    mean = math.sqrt(2.0) * math.exp(math.lgamma((n + 1) / 2.0) - math.lgamma(n / 2.0))
+    return mean + math.sqrt(n - mean**2) * np.array([-1.0, 1.0])
