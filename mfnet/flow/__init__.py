@@ -10,6 +10,7 @@ from mfnet.flow.evaluator import Batch, Evaluator
 from mfnet.flow.fixed_step import Euler, FixedStepFlow, Rotation
 from mfnet.flow.flow import Flow
 from mfnet.flow.infinite_width import InfiniteWidth
+from mfnet.flow.later_kernel import LaterKernel
 from mfnet.flow.motion import hyperbolic_rotation, linear_motion, velocity
 from mfnet.flow.objective import Objective
 from mfnet.flow.stopping import StoppingRules
@@ -26,6 +27,7 @@ __all__ = [
     "Flow",
     "Heun",
     "InfiniteWidth",
+    "LaterKernel",
     "Objective",
     "Rotation",
     "StopReason",

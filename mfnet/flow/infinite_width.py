@@ -46,7 +46,6 @@ a busy core.
 from __future__ import annotations
 
 import math
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -68,14 +67,15 @@ from mfnet.network.networks import Nodes, precision_for
 from mfnet.network.observables import ObservedSeries, node_projections
 from mfnet.record.series import MEAN_FORCE, TEST_ERROR
 from mfnet.record.stop_reason import StopReason
-from mfnet.setup.pieces import resolve
+from mfnet.setup.pieces import resolved
 from mfnet.theory import Curve, Draw, Theory
 from mfnet.theory.arrays import Array
+from mfnet.theory.cost import tell
 from mfnet.theory.overlay import Nodes as Trajectories
 from mfnet.theory.overlay import drawn_nodes
 
-#: Drive evaluations of a run, about, by which its cost is told before it starts; and from how many seconds on it is.
-EVALUATIONS, TOLD = 100, 5.0
+#: Drive evaluations of a run, about, by which its cost is told before it starts.
+EVALUATIONS = 100
 
 
 class _Recorded(Averaged):
@@ -222,7 +222,7 @@ class InfiniteWidth(Theory):
         network = MeanFieldNetwork(
             M,
             draw.x.shape[1],
-            activation_of(_named("network.activation", self.activation, ACTIVATIONS)),
+            activation_of(resolved("network.activation", self.activation, ACTIVATIONS)),
             generator=generator(self.seed, "infinite width", M),
             init="balanced",
             a_std=self.a_std,
@@ -256,18 +256,12 @@ class InfiniteWidth(Theory):
         started = time.monotonic()
         evaluator.margins(nodes)
         seconds = 2.0 * EVALUATIONS * (time.monotonic() - started) * (M + 2 * M) / M
-        if seconds > TOLD:
-            about = f"M={M} and {2 * M} nodes, N={evaluator.N}: about {seconds:.2g} s, and more for each doubling"
-            print(f"mfnet: infinite_width trains {about}", file=sys.stderr, flush=True)
+        what = f"infinite_width trains M={M} and {2 * M} nodes, N={evaluator.N}"
+        tell(what, seconds, ", and more for each doubling")
 
     @property
     def _loss(self) -> MarginLoss:
-        return loss_of(_named("loss.name", self.loss, LOSSES), self.h)
-
-
-def _named(key: str, given: Any, known: dict[str, Any]) -> Any:
-    """What a dotted name of the user's own stands for; anything else as it is."""
-    return resolve(key, given) if isinstance(given, str) and given not in known else given
+        return loss_of(resolved("loss.name", self.loss, LOSSES), self.h)
 
 
 class _Passive:

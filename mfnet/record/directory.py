@@ -187,8 +187,8 @@ def agreement(
     """How far the network of a run was from the theory, for each series that has both.
 
     The deviation is absolute, relative to the theory, or relative to the network's value at t = 0, as
-    `mfnet.record.series` says; t = 0 itself is left out. ``within_until`` is the last observation time before it
-    exceeded the tolerance.
+    `mfnet.record.series` says; t = 0 itself is left out, and so are times before the theory's first value.
+    ``within_until`` is the last observation time before it exceeded the tolerance.
     """
     result: dict[str, dict[str, float | str]] = {}
     first = int(np.count_nonzero(history["t"] == 0.0))
@@ -199,7 +199,9 @@ def agreement(
         scale = {"absolute": 1.0, "relative": np.abs(predicted[first:]), "initial": network[0]}[series.measure]
         with np.errstate(divide="ignore", invalid="ignore"):  # a theory may say nothing, or predict 0
             deviation = np.abs(network[first:] - predicted[first:]) / scale
-        outside = np.flatnonzero(~(deviation <= series.tolerance))
+        said = ~np.isnan(deviation)
+        before = np.arange(len(said)) < (said.argmax() if said.any() else 0)  # a theory may begin later
+        outside = np.flatnonzero(~(deviation <= series.tolerance) & ~before)
         n_inside = len(deviation) if len(outside) == 0 else int(outside[0])
         result[series.name] = {
             "largest": float(np.nanmax(deviation)) if not np.isnan(deviation).all() else np.nan,

@@ -41,6 +41,11 @@ def resolve(key: str, name: Any) -> Any:
         raise InvalidSettingError(key, name, f"cannot be imported: {told(error)}") from None
 
 
+def resolved(key: str, given: Any, known: Mapping[str, Any]) -> Any:
+    """What a dotted name of the user's own stands for; a known name, or anything else, as it is."""
+    return resolve(key, given) if isinstance(given, str) and given not in known else given
+
+
 def check_imported(config: Any, key: str = "") -> None:
     """Checks that all that a stored config names is of mfnet and its libraries, or has been imported already.
 

@@ -180,6 +180,19 @@ class Gram:
             return self._matrix @ v
         return self.y * self._kernel.product(self._x, self._x, (self.y * v)[:, None])[:, 0]
 
+    def columns_product(self, chosen: Integer[Array, " s"], v: Float[Array, " s"]) -> Float[Array, " N"]:
+        """Q v of a v that is zero but for some examples."""
+        if len(chosen) == len(self):
+            return self.product(v)
+        result = np.zeros(len(self))
+        for block in _blocks(len(chosen), ROWS):
+            which = chosen[block]
+            if self._matrix is not None:
+                result += v[block] @ self._matrix[which]
+            else:
+                result += self.y * ((self.y[which] * v[block]) @ self._kernel.rows(self._x[which], self._x))
+        return result
+
     def among(self, chosen: Integer[Array, " s"]) -> Float[Array, "s s"]:
         """The part of Q between some examples; a copy."""
         if self._matrix is not None:

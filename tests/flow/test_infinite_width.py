@@ -11,9 +11,8 @@ import torch
 import mfnet
 from mfnet.compute.seeding import generator
 from mfnet.flow import InfiniteWidth
-from mfnet.flow import infinite_width as module
 from mfnet.network import MeanFieldNetwork
-from mfnet.theory import Draw, KernelFlow, LinearClosure, MeanField
+from mfnet.theory import Draw, KernelFlow, LinearClosure, MeanField, cost
 from mfnet.theory.overlay import drawn_nodes
 
 T = np.array([0.0, 1.0, 5.0, 20.0, 60.0])
@@ -111,7 +110,7 @@ def test_after_the_end_the_networks_rest():
 
 
 def test_its_cost_is_told_before_it_starts(monkeypatch, capsys):
-    monkeypatch.setattr(module, "TOLD", 0.0)
+    monkeypatch.setattr(cost, "TOLD", 0.0)
     InfiniteWidth(1.0).of_draw(drawn).series(T)
     assert capsys.readouterr().err.startswith("mfnet: infinite_width trains M=64 and 128 nodes, N=120: about ")
 

@@ -160,6 +160,11 @@ def test_blocks_are_the_whole(kernel, monkeypatch):
     np.testing.assert_allclose(kernel.product(x, x2, v[:, None])[:, 0], whole @ v, rtol=1e-9, atol=1e-9)
     again, chosen = Gram(kernel, x2, y2), np.array([3, 17, 4])
     np.testing.assert_allclose(again.product(v), gram.product(v), rtol=1e-9, atol=1e-9)
+    some = np.zeros(30)
+    some[chosen] = v[chosen]
+    for each in (gram, again):
+        np.testing.assert_allclose(each.columns_product(chosen, v[chosen]), gram.product(some), rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(each.columns_product(np.arange(30), v), gram.product(v), rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(again.among(chosen), gram.among(chosen), rtol=1e-9)
     np.testing.assert_allclose(gram.among(chosen)[0, 1], y2[3] * y2[17] * kernel(x2, x2)[3, 17], rtol=1e-9)
     np.testing.assert_allclose(gram.diagonal, np.diagonal(kernel(x2, x2)), rtol=1e-9)
