@@ -13,7 +13,7 @@ from mfnet.cli.arguments import Arguments
 from mfnet.setup.compose import compose, task
 from mfnet.setup.errors import InvalidSettingError, SettingError
 from mfnet.setup.names import options
-from mfnet.setup.settings import SYMBOLS_AND_GROUPS
+from mfnet.setup.settings import PREPARED, SYMBOLS_AND_GROUPS
 
 if TYPE_CHECKING:
     from mfnet.training.checkpoint import Checkpoint
@@ -61,7 +61,7 @@ def job_of(arguments: Arguments, checkpoint: Checkpoint) -> jobs.Job:
         top = key.partition(".")[0]
         if override.is_sweep_override():
             raise SettingError(f"{line}: a run that goes on has one value a setting")
-        if top == "experiment":
+        if top in PREPARED:
             raise SettingError(f"{line}: this run keeps its own settings; give those that are to change one by one")
         is_group, is_setting = bool(options(override.key_or_group)), top in SYMBOLS_AND_GROUPS
         if is_setting and override.is_delete():

@@ -15,13 +15,13 @@ from mfnet.setup.compose import Source
 from mfnet.setup.errors import InvalidSettingError, SettingError
 from mfnet.setup.names import REFUSED, suggestion
 from mfnet.setup.pieces import Builder, resolve
-from mfnet.setup.settings import BY_KEY, CLOSED, LIGHTNINGS, OF_THE_COMMAND, SETTINGS, SYMBOLS_AND_GROUPS
+from mfnet.setup.settings import BY_KEY, CLOSED, LIGHTNINGS, OF_THE_COMMAND, PREPARED, SETTINGS, SYMBOLS_AND_GROUPS
 from mfnet.theory import latent_law
 from mfnet.theory.initial import check_init
 from mfnet.theory.projections import radius_law
 
 #: What a run may lack.
-_OPTIONAL = {*OF_THE_COMMAND, "experiment"}
+_OPTIONAL = {*OF_THE_COMMAND, *PREPARED}
 
 #: Groups that need a class.
 _NEED_A_TARGET = ("mean_field", "hydrodynamic", "data", "flow", "theory", "schedule", "stop")
@@ -41,8 +41,9 @@ def check(config: Mapping[str, Any]) -> None:
 
 def _check_names(config: Mapping[str, Any]) -> None:
     """Whether there are settings of these names."""
-    if config.get("experiment") is not None:
-        raise SettingError("experiment: its settings would be lost; begin its file with the line # @package _global_")
+    for name in PREPARED:
+        if config.get(name) is not None:
+            raise SettingError(f"{name}: its settings would be lost; begin its file with the line # @package _global_")
     for name in config:
         if name not in SYMBOLS_AND_GROUPS:
             raise unknown(name, config[name])

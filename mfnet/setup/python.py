@@ -18,7 +18,7 @@ from mfnet.setup.compose import Source, compose, task
 from mfnet.setup.errors import InvalidSettingError, SettingError
 from mfnet.setup.names import suggestion
 from mfnet.setup.pieces import NAMED_PIECES, description_of, makes, name_of, told
-from mfnet.setup.settings import BY_KEY, OF_THE_COMMAND, SYMBOLS_AND_GROUPS
+from mfnet.setup.settings import BY_KEY, OF_THE_COMMAND, PREPARED, SYMBOLS_AND_GROUPS
 
 #: Groups that hold any number of pieces, each by its name.
 MANY = ("overlay", "callbacks", "logger")
@@ -33,7 +33,7 @@ ONE = (
     "trainer",
     "network",
     "loss",
-    "experiment",
+    *PREPARED,
     "mean_field",
     "hydrodynamic",
 )

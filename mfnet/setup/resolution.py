@@ -12,7 +12,7 @@ from mfnet.setup.checks import check, check_complete, check_targets
 from mfnet.setup.compose import plain
 from mfnet.setup.errors import InvalidSettingError
 from mfnet.setup.pieces import Builder
-from mfnet.setup.settings import OF_THE_COMMAND
+from mfnet.setup.settings import OF_THE_COMMAND, PREPARED
 
 
 def resolved(config: DictConfig, objects: Mapping[str, Any]) -> dict[str, Any]:
@@ -35,7 +35,7 @@ def resolved(config: DictConfig, objects: Mapping[str, Any]) -> dict[str, Any]:
             with open_dict(config):
                 OmegaConf.update(config, key, size)
         settings = plain(config)
-    return {name: value for name, value in settings.items() if name not in (*OF_THE_COMMAND, "experiment")}
+    return {name: value for name, value in settings.items() if name not in (*OF_THE_COMMAND, *PREPARED)}
 
 
 def _sizes(settings: Mapping[str, Any], objects: Mapping[str, Any]) -> tuple[int, int]:

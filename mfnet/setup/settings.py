@@ -224,11 +224,14 @@ CLOSED = {
 #: Settings of the command alone, which are not those of a run.
 OF_THE_COMMAND = ("ckpt", "objective")
 
+#: Groups of prepared settings, of which nothing but these is left in a run.
+PREPARED = ("paper", "experiment")
+
 #: Options of Lightning's trainer that change what is recorded; it has others.
 LIGHTNINGS = ("trainer.fast_dev_run", "trainer.callbacks")
 
 #: Names at the top level of a config.
-SYMBOLS_AND_GROUPS = {key.partition(".")[0] for key in BY_KEY} | {"experiment"}
+SYMBOLS_AND_GROUPS = {key.partition(".")[0] for key in BY_KEY} | set(PREPARED)
 
 
 def effect(key: str) -> Effect:

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from mfnet.collection import Points, collect, onsets, spread, until_first_end
-from mfnet.figures.experiments import EXPERIMENTS, crossover, fig2, mislabeled, universality
+from mfnet.figures.experiments import EXPERIMENTS, caption, crossover, fig2, mislabeled, universality
 from mfnet.theory import MeanField, Onset
 from support.finished_runs import composed, jobs, model, moved_nodes, write
 
@@ -43,6 +43,30 @@ def test_a_small_experiment_keeps_what_it_does_not_change():
     assert small == large  # but for a smaller sweep
     nodes = composed("small/fig2")[0]["callbacks"]["node_log"]["n"]
     assert nodes == composed("small/fig2")[0]["M"]
+
+
+@pytest.mark.parametrize(
+    ("name", "N", "alpha", "learning_rate", "n_steps"),
+    [("fig1", 100_000, 1.0, 1e3, 2000), ("fig2a", 10_000, 1e3, 1e4, 3000), ("fig2b", 10_000, 1e-3, 1.0, 300)],
+)
+def test_the_papers_runs_and_steps(name, N, alpha, learning_rate, n_steps):
+    """As the captions give them: a step of the learning rate η advances t by η/M."""
+    for paper, flow in ((name, "mfnet.flow.Averaged"), (f"{name}_euler", "mfnet.flow.Euler")):
+        config = composed(name[:4], [f"paper={paper}"])[0]
+        assert (config["M"], config["N"], config["d"], config["alpha"], config["h"]) == (400, N, 100, alpha, 1.0)
+        assert config["flow"]["_target_"] == flow
+        assert config["schedule"]["t_max"] == pytest.approx(n_steps * learning_rate / 400, rel=1e-12)
+    assert config["flow"]["dt"] == pytest.approx(learning_rate / 400, rel=1e-12)
+
+
+def test_a_caption_is_quoted_beside_the_papers_runs_alone():
+    ended = {"train_error": 0.0, "test_error": 0.0371, "n_unsatisfied": 23}
+    config = composed("fig2", ["paper=fig2a"])[0]
+    measured, said = caption.lines({"config": config, **ended})
+    assert measured == r"training error $0$, test error $0.0371$, $n_\mathrm{u}$ = $2.3\times 10^{-3}$"
+    assert said == r"paper, $t$ = $7.5\times 10^{4}$: fitted, test error 0.04"
+    for change in ({"M": 200}, {"N": 5000}, {"alpha": 1.0}):
+        assert caption.lines({"config": config | change, **ended})[1:] == []
 
 
 # ---------------------------------------------------------------- what figures compute
@@ -160,7 +184,7 @@ def test_figure_2_has_the_lazy_run_first(tmp_path):
         write(tmp_path / "sweep" / str(number), config, t, {"test_error_network": 0.01 * t}, moved_nodes(config, t, 50))
     lazy, rich = fig2.motions(collect(tmp_path / "sweep"))
     assert (lazy.model.alpha, rich.model.alpha) == (1e3, 1e-3)
-    assert lazy.test_error == pytest.approx(0.05 * lazy.model.time_scale)
+    assert lazy.summary["test_error"] == pytest.approx(0.05 * lazy.model.time_scale)
     np.testing.assert_allclose(np.cosh(rich.gamma), np.cosh(rich.model.solve(rich.nodes["t"]).gamma))
     drawn("fig2", tmp_path / "sweep", tmp_path)
 

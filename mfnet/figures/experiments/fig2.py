@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,8 +13,7 @@ from matplotlib.patches import Ellipse
 
 from mfnet.collection import Collection
 from mfnet.figures import style
-from mfnet.figures.experiments import saved
-from mfnet.record.series import TEST_ERROR
+from mfnet.figures.experiments import caption, saved
 from mfnet.theory import MeanField
 
 #: γ up to which initial steps are shown: nodes then are a few times as far out as at the start.
@@ -30,12 +29,12 @@ class Motion(NamedTuple):
     Attributes:
         model: Its mean-field solution.
         nodes: Its ``nodes.npz``: ``t`` (K,), ``a`` and ``w_par`` (K, M).
-        test_error: Final test error.
+        summary: Its ``summary.json``.
     """
 
     model: MeanField
     nodes: Mapping[str, np.ndarray]
-    test_error: float
+    summary: Mapping[str, Any]
 
     @property
     def gamma(self) -> np.ndarray:
@@ -49,7 +48,7 @@ def motions(collection: Collection) -> list[Motion]:
     for directory in saved.directories(collection):
         summary = directory.read_summary()
         nodes = directory.read_arrays(directory.nodes)
-        found.append(Motion(saved.model(summary["config"]), nodes, summary[TEST_ERROR.name]))
+        found.append(Motion(saved.model(summary["config"]), nodes, summary))
     return sorted(found, key=lambda motion: -motion.model.alpha)
 
 
@@ -72,12 +71,15 @@ def draw(collection: Collection, path: Path) -> Path:
         _plane(first, lazy, -1, zoom=1.0)
         _plane(second, rich, early, zoom=1.0)
         _plane(third, rich, -1, zoom=0.0)
-        for axes, motion, words in (
-            (first, lazy, f"at its end, test error {lazy.test_error:.3f}"),
+        for axes, motion, when in (
+            (first, lazy, "at its end"),
             (second, rich, "initial steps"),
-            (third, rich, f"at its end, test error {rich.test_error:.3f}"),
+            (third, rich, "at its end"),
         ):
-            axes.set_title(f"$\\alpha$ = {style.number(motion.model.alpha)}, {words}", fontsize=13)
+            lines = [f"$\\alpha$ = {style.number(motion.model.alpha)}, {when}"]
+            if axes is not second:
+                lines += caption.lines(motion.summary)
+            axes.set_title("\n".join(lines), fontsize=11)
         style.letter((first, second, third))
         handles, labels = first.get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
