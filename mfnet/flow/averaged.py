@@ -72,9 +72,9 @@ second order shows only where the population's drive varies. (2) K̂ holds the c
 what is left is of relative order 1/d. In few dimensions with many contradictory labels (d = 5, N = 400, 20 % reversed,
 M = 40) forecasts miss so much that steps shrink to Δt = 0.1, 13 000 of them between t =
 1000 and 3000. Fixed steps (flow=rotation) are then cheaper. In the rich regime nodes align with ±ŵ*, and what an
-example does to another depends on whether they are on the same side, which K̂ does not know. At N = 10⁵ forecasts and
-their corrections sway with a period of about five steps from t = 2000 on, and hold Δt near 10. (3) While nodes grow
-fast (α ≪ 1, before the first examples are satisfied) the growth itself bounds the step, and averaging gains nothing.
+example does to another depends on whether they are on the same side, of which K̂ knows the constant of F alone. (3)
+While nodes grow fast (α ≪ 1, before the first examples are satisfied) the growth itself bounds the step, and averaging
+gains nothing.
 """
 
 from __future__ import annotations

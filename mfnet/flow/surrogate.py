@@ -6,8 +6,13 @@ nodes with normal weights of covariance S = ⟨wwᵀ⟩ have
 
     K̂_nk = c² x_n·(S + ⟨a²⟩) x_k / d + e_n e_k + κ_n δ_nk
 
-where cz is the odd part of σ, e_n = E σ(s_n ξ) its mean, s_n² = x_n·S x_n/d, and the self-term κ_n makes the diagonal
-right: what is left out are the parts of the kernel of second and higher order in x_n·x_k, off the diagonal.
+where cz is the odd part of σ, s_n² = x_n·S x_n/d, and the self-term κ_n makes the diagonal right. What e_n e_k stands
+for is the constant that a force adds to F, by a and by w, of which the average over inputs is known:
+
+    e_n² = (E σ(s_n ξ))² + ⟨a²⟩ (E ξσ′(s_n ξ))² |x_n|²/d²
+
+The second part is 1/d of the first at the start, and most of it near the boundary late in the rich regime, where ⟨a²⟩
+has grown. What is left out are the parts of the kernel of second and higher order in x_n·x_k, off the diagonal.
 One application costs two products of a vector with the N × d inputs, whatever M is.
 """
 
@@ -39,12 +44,12 @@ WRITTEN_OUT = {"cpu": 512, "cuda": 2**17}
 
 
 def normal_moments(activation: Activation, s: Float[Tensor, "*R"]) -> tuple[Float[Tensor, "*R"], ...]:
-    """E σ, E zσ/s², E σ² and E σ′² for normal z of standard deviations ``s``, in float64."""
+    """E σ, E zσ/s², E σ², E σ′² and E zσ′/s for normal z of standard deviations ``s``, in float64."""
     s = s[..., None]
     xi, weight = _quadrature(s.device)
     z = s * xi
     value, derivative = activation.value(z), activation.derivative(z)
-    integrands = torch.stack([value, z * value / s.square(), value.square(), derivative.square()])
+    integrands = torch.stack([value, z * value / s.square(), value.square(), derivative.square(), xi * derivative])
     return (integrands @ weight).unbind()
 
 
@@ -110,7 +115,7 @@ class Surrogate:
 
     Attributes:
         x, y: Inputs and labels.
-        e: Mean E σ of each example.
+        e: What each example adds to the constant of F, and feels of it.
         kernel: What the features meet in, over N.
         kappa: Diagonal κ/N.
         processes: How the examples are divided.
@@ -133,9 +138,14 @@ class Surrogate:
         covariance, a_squared = evaluator.second_moments(nodes)
         trace = covariance.diagonal(dim1=1, dim2=2).sum(dim=1)
         mean_s = (trace * (evaluator.mean_length / d)).double().sqrt_().clamp_min_(1e-12)
-        mean, c, second, slope = normal_moments(evaluator.activation, mean_s)
-        of_one = torch.stack([c.square() / d, mean / mean_s, second / mean_s.square() - c.square(), slope - c.square()])
-        c_squared, of_e, of_s, of_x = of_one.to(x.dtype)[..., None]
+        mean, c, second, slope, tilt = normal_moments(evaluator.activation, mean_s)
+        squares = [
+            (mean / mean_s).square(),
+            tilt.square() / d,
+            second / mean_s.square() - c.square(),
+            slope - c.square(),
+        ]
+        c_squared, of_mean, of_tilt, of_s, of_x = torch.stack([c.square() / d, *squares]).to(x.dtype)[..., None]
         covariance, a_squared = covariance.to(x.dtype), a_squared.to(x.dtype)[:, None]
 
         kernel = x.new_zeros(R, d + 2, d + 2)
@@ -144,7 +154,7 @@ class Surrogate:
         linear.mul_(c_squared[..., None])
         kernel[:, d, d] = 1.0
         s_squared = quadratic_forms(x, covariance).clamp_min_(0.0).div_(d)
-        e = s_squared.sqrt().mul_(of_e)
+        e = (s_squared * of_mean).addcmul_(lengths, a_squared * of_tilt).sqrt_()
         kappa = s_squared.mul_(of_s).addcmul_(e, e, value=-1.0).addcmul_(lengths, a_squared * of_x)
         whole = cls(x, y, e, kernel.div_(N), kappa.div_(N), processes)
         return replace(whole, all_rows=whole.rows(None)) if WRITTEN_OUT[x.device.type] >= N else whole

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -68,6 +69,24 @@ def test_the_surrogate_is_close_to_the_tangent_kernel_of_a_wide_network(activati
     problem = make_problem(M=20_000, N=300, d=50, activation=activation)
     assert_speed(problem, torch.ones(300, dtype=torch.float64), tolerance)
     assert_speed(problem, (problem.batch.y > 0).double(), tolerance)
+
+
+@pytest.mark.parametrize("activation", ["relu", "leaky_relu", "gelu"])
+def test_the_surrogate_knows_the_constant_that_aligned_nodes_make(activation):
+    """Rich and late, γ = 2.5, near the boundary: a force on one side alone moves F by a constant before all else.
+
+    Half of it is made by w, and grows with ⟨a²⟩ from 1/d of the other half at the start.
+    """
+    problem = make_problem(M=20_000, N=300, d=50, activation=activation)
+    network, direction = problem.network, problem.direction
+    with torch.no_grad():
+        a, w_par = network.a0, network.w0 @ direction
+        cosh, sinh = math.cosh(2.5), math.sinh(2.5)
+        network.a.copy_(cosh * a + sinh * w_par)
+        network.w.add_(torch.outer((cosh - 1.0) * w_par + sinh * a, direction))
+    x = problem.batch.x - 0.9 * torch.outer(problem.batch.x @ direction, direction)
+    problem = replace(problem, batch=problem.batch._replace(x=x))
+    assert_speed(problem, (problem.batch.y > 0).double(), tolerance=0.15)
 
 
 @pytest.mark.usefixtures("way")
