@@ -188,10 +188,10 @@ class Hydrodynamic(Theory):
             states.append(flow.theta)
             observed.append(now)
         columns = {name: np.array([values[name] for values in observed]) for name in observed[0]}
-        for name, values in columns.items():
-            if name != "tail":
-                values[columns["tail"] > LARGEST_TAIL] = np.nan
-        return HydrodynamicSolution(flow.equation, times, np.array(states), flow.steps, **columns)
+        nodes, lost = np.array(states), columns["tail"] > LARGEST_TAIL
+        for values in (nodes, *(values for name, values in columns.items() if name != "tail")):
+            values[lost] = np.nan
+        return HydrodynamicSolution(flow.equation, times, nodes, flow.steps, **columns)
 
     def series(self, t: Float[Array, " T"]) -> dict[str, Curve]:
         solution = self.solve(t)

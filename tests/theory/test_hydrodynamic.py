@@ -233,6 +233,9 @@ def test_curves_end_where_the_largest_nodes_run_away():
     assert solution.tail[0] < 2e-3
     assert np.isfinite(series["unsatisfied"].value[:2]).all()
     assert all(np.isnan(curve.value[2]) for curve in series.values())
+    for values in (solution.mean(lambda a, v, r: a * v[:, 0]), solution.output(np.ones((1, 1)))[:, 0]):
+        assert np.isfinite(values[:2]).all()
+        assert np.isnan(values[2])
 
 
 def test_density_is_that_of_the_mean_field_solution():
