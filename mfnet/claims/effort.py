@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import TypeVar
@@ -46,7 +48,7 @@ class Effort:
                 return [simulation(case) for case in cases]
         if self._pool is None:  # started by the first claim that needs it
             context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(self.processes, context, initializer=torch.set_num_threads, initargs=(1,))
+            self._pool = ProcessPoolExecutor(self.processes, context, initializer=_begin)
         return list(self._pool.map(simulation, cases))
 
     def __enter__(self) -> Effort:
@@ -56,3 +58,16 @@ class Effort:
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
             self._pool = None
+
+
+def _begin() -> None:
+    """Begins a process of the pool, which computes on one thread and ends with its parent, however that ends."""
+    torch.set_num_threads(1)
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
+
+
+def _end_with_the_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

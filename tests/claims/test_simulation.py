@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
+import signal
+import subprocess
+import sys
+import time
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -34,6 +40,51 @@ def test_results_depend_on_the_seed_and_not_on_the_processes():
         two = effort.map(_final, setups)
     assert np.array_equal(one, two)
     assert len({tuple(values) for values in one}) == 3
+
+
+def _names_itself(directory):
+    """A simulation without an end."""
+    (directory / str(os.getpid())).touch()
+    time.sleep(600.0)
+
+
+PARENT = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from mfnet.claims import Effort
+from claims.test_simulation import _names_itself
+if __name__ == "__main__":
+    Effort(quick=True, processes=2).map(_names_itself, [Path(sys.argv[2])] * 2)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_processes_end_with_the_one_that_has_started_them(how, tmp_path):
+    script, seen = tmp_path / "parent.py", tmp_path / "seen"
+    script.write_text(PARENT)
+    seen.mkdir()
+    parent = subprocess.Popen([sys.executable, script, Path(__file__).parents[1], seen])
+    assert _holds_within(60.0, lambda: len(list(seen.iterdir())) == 2)
+    parent.send_signal(how)
+    parent.wait()
+    assert _holds_within(20.0, lambda: not any(_runs(int(path.name)) for path in seen.iterdir()))
+
+
+def _holds_within(seconds, condition):
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.1)
+    return condition()
+
+
+def _runs(pid):
+    """Whether there is such a process, and it is not one that has ended and waits for its parent."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 def test_the_number_of_threads_is_restored():
