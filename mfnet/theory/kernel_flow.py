@@ -32,8 +32,8 @@ from mfnet.theory.overlay import Curve, Draw, Theory
 from mfnet.theory.tangent_kernel import STORED_BYTES, ActualKernel, Gram, LimitKernel, TangentKernel
 
 #: Products with the whole kernel of a flow, about, and Cholesky factors of it for smooth losses, by which its cost is
-#: told; those of the hinge are with the part of it that slides.
-PRODUCTS, FACTORS = {"square": 60, "hinge": 300}, 300
+#: told; those of the hinge are many, with the part of it that slides.
+PRODUCTS, FACTORS = {"square": 60, "hinge": 100}, 300
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,12 +163,12 @@ class KernelFlow(Theory):
     def _tell(self) -> None:
         """Says what it costs before it starts, if that is more than seconds, by the time of some rows of the kernel."""
         x, loss = self._drawn.x, self.mean_field.margin_loss
-        N, some = len(x), x[:256]
+        N, some = len(x), x[:32]
         started = time.monotonic()
         self._kernel.rows(some, x)
         whole = (time.monotonic() - started) * N / len(some)
         stored = 8 * N**2 <= STORED_BYTES
-        seconds = whole + PRODUCTS.get(loss.name, 600) * (1e-9 * N**2 if stored else whole)
+        seconds = whole + PRODUCTS.get(loss.name, 300) * (1e-9 * N**2 if stored else whole)
         if loss not in (SQUARE, HINGE):
             seconds += FACTORS * 1e-11 * N**3
         how = f"held in {8e-9 * N**2:.2g} GB" if stored else "computed again for every product"

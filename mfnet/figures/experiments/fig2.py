@@ -66,7 +66,7 @@ def draw(collection: Collection, path: Path) -> Path:
     found = motions(collection)
     lazy, rich = found[0], found[-1]
     early = int(np.searchsorted(rich.gamma, INITIAL)) if rich.gamma[-1] > INITIAL else len(rich.gamma) - 1
-    with style.figure(path, 15.0, 5.5) as figure:
+    with style.figure(path, 15.0, 6.1) as figure:
         first, second, third = figure.subplots(1, 3)
         _plane(first, lazy, -1, zoom=1.0)
         _plane(second, rich, early, zoom=1.0)
