@@ -61,7 +61,7 @@ Ten times less tolerance gives ten times less error of the parameters when lazy.
 it of first order (limit 1), and the reference is itself only of first order. The test error column is the larger of
 the differences of training and test error.
 
-Steps at the default tolerance (M = 400, d = 100, hinge, two observations on the way; to t = 75000 at α = 10³ and 0.75 at
+Steps at the default tolerance (M = 400, d = 100, hinge, two looks on the way; to t = 75000 at α = 10³ and 0.75 at
 α = 10⁻³, where the paper's Fig. 2 ends, and at α = 1 to t = 5000, where Fig. 1 ends, or to full fit at N = 10⁴ and
 3·10⁴):
 
