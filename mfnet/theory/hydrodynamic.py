@@ -241,7 +241,7 @@ class Hydrodynamic(Theory):
         found = drawn_nodes(draw, a0, w_par0)
         return None if found is None else draw.w0[found] @ draw.latent.T
 
-    def output(self, t: Float[Array, " T"], u: Float[Array, "q k"]) -> Float[Array, "T q"]:
+    def latent_output(self, t: Float[Array, " T"], u: Float[Array, "q k"]) -> Float[Array, "T q"]:
         return self.solve(t).output(u)
 
     def satisfaction(self, t: Float[Array, " T"]) -> Curve | None:

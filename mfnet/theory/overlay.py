@@ -83,7 +83,7 @@ class Theory:
         """Trajectories of the nodes that start at (a0, w_par0, w_perp0), or None."""
         return None
 
-    def output(self, t: Float[Array, " T"], u: Float[Array, "q k"]) -> Float[Array, "T q"] | None:
+    def latent_output(self, t: Float[Array, " T"], u: Float[Array, "q k"]) -> Float[Array, "T q"] | None:
         """F at inputs with these components in the latent directions, or None."""
         return None
 

@@ -42,6 +42,16 @@ def test_one_direction_may_be_named_or_not(rule):
     assert isinstance(run.theory, Hydrodynamic) == (rule == "shell")
 
 
+def test_every_theory_goes_with_latent_data(capfd):
+    """And says nothing of F over the latent directions but where it knows them."""
+    names = ["finite_width", "hydrodynamic", "infinite_width", "kernel_closure", "kernel_flow", "later_kernel"]
+    names += ["linear_closure", "mean_field", "realised_width"]
+    run = mfnet.train(**{**RUN, "data.rule": "sign", "schedule.t_max": 2.0, "overlay": names})
+    assert "left out" not in capfd.readouterr().err
+    latent = run.contents.arrays["latent"]
+    assert [name for name in names if f"output_{name}" in latent] == ["hydrodynamic"]
+
+
 def test_replicas_and_new_examples():
     averaged = mfnet.train(**{**RUN, "replicas": 2, "schedule.t_max": 2.0})
     assert averaged.contents.arrays["latent"]["u"].shape == (500, 2)

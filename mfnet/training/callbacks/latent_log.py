@@ -62,7 +62,7 @@ class LatentLog(Observer):
             grid = np.stack(np.meshgrid(*[np.linspace(-_REACH, _REACH, _GRID[k])] * k, indexing="ij"), axis=-1)
             arrays["u_grid"] = grid.reshape(-1, k)
             for prediction in predictions:
-                found = prediction.theory.output(np.array([observation.t]), arrays["u_grid"])
+                found = prediction.theory.latent_output(np.array([observation.t]), arrays["u_grid"])
                 if found is not None:
                     arrays[f"output_{prediction.name}"] = found[0]
         return {"latent": arrays}
