@@ -1,4 +1,4 @@
-"""Finite training sets: the error with which learning starts, and the closures that follow the actual examples."""
+"""Finite training sets: the starting error, the noise of samples, and closures that follow the actual examples."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from jaxtyping import Float
 
 from mfnet.claims.claim import Evidence, Row, claim, inside, near
 from mfnet.claims.effort import Effort
+from mfnet.claims.onset import Runs, curve_rows, runs_at
 from mfnet.claims.simulation import draw_of, seeds, setup_of, train
 from mfnet.figures.claims import Line, Plot
 from mfnet.flow import Rotation
 from mfnet.setup.setup import Setup
-from mfnet.theory import KernelClosure, MeanField, realised_starting_error
+from mfnet.theory import FiniteSamples, KernelClosure, MeanField, realised_starting_error
 from mfnet.theory import starting_error as starting_error_of
 
 #: Largest deviation at which the claim holds, relative.
@@ -101,6 +102,76 @@ def starting_error_samples(effort: Effort) -> Evidence:
     lines = [Line("sizes of the table", predictions, means, errors), Line("equal", ends, ends, None, "theory")]
     caption = "Mean starting error of networks against `starting_error`, with standard errors."
     return Evidence(rows, [Plot("starting-error-samples", caption, "predicted", r"$\epsilon_0$", lines, "xy")])
+
+
+class Sampled(NamedTuple):
+    """Networks on many training sets: balanced ones of M and 2M nodes, or independent ones of M.
+
+    Attributes:
+        alpha: Scale α.
+        d: Input dimension.
+        N: Training examples.
+        M: Nodes.
+        last: Where runs end, in units of the time scale.
+        flip: Fraction ε of reversed training labels.
+        init: How initial values are drawn.
+        n_seeds: Seeds.
+    """
+
+    alpha: float
+    d: int
+    N: int
+    M: int
+    last: float
+    flip: float = 0.0
+    init: str = "balanced"
+    n_seeds: int = 12
+
+    def __str__(self) -> str:
+        nodes = f"M={self.M}, independent" if self.init == "independent" else "M = ∞"
+        return f"α={self.alpha:g}, d={self.d}, N/d={self.N // self.d}, {nodes}" + f", ε={self.flip:g}" * (self.flip > 0)
+
+
+SAMPLED = (
+    Sampled(1e3, 10, 16_000, 160, 64.0),
+    Sampled(1.0, 10, 16_000, 160, 16.0),
+    Sampled(1e-3, 20, 32_000, 320, 8.0),
+    Sampled(1.0, 40, 16_000, 1280, 16.0),
+    Sampled(1.0, 20, 32_000, 320, 8.0, flip=0.05),
+    Sampled(1.0, 20, 8000, 400, 16.0, init="independent"),
+    Sampled(1e3, 20, 8000, 400, 32.0, init="independent"),
+)
+
+
+@claim(
+    "finite-samples",
+    statement="ε_g at first order in 1/√N and 1/√M, from the noise of the examples and how the flow corrects it",
+    regime="normal inputs, ReLU, hinge, any α; to the next order, ε_g/n_u, and of independent nodes 15 % more",
+    source="mfnet.theory.finite_samples",
+)
+def finite_samples(effort: Effort) -> Evidence:
+    """Mean test errors of networks on many training sets, at several times."""
+    rows: list[Row] = []
+    lines: list[Line] = []
+    cases = effort.choose(SAMPLED, (Sampled(1.0, 10, 2000, 80, 8.0, n_seeds=8),))
+    for number, case in enumerate(cases):
+        nodes = (case.M,) if case.init == "independent" else (case.M, 2 * case.M)
+        of, unit = {}, 1.0
+        for M in nodes:
+            double, n_test = case.alpha > 100.0, effort.choose(40_000, 10_000)
+            setup = setup_of(M, case.d, case.N, case.alpha, n_test=n_test, double=double, data__flip=case.flip)
+            of[M], unit = runs_at(effort, setup.but(network={"init": case.init}), case.last, case.n_seeds)
+        runs = Runs(of[nodes[-1]], of[nodes[0]] if len(nodes) > 1 else [])
+        model = MeanField(d=case.d, alpha=case.alpha, flip=case.flip)
+        theory = FiniteSamples(model, case.N, case.M if len(nodes) == 1 else math.inf)
+        rows += curve_rows(f"{case}: ", f"M={' and '.join(map(str, nodes))}, {case.n_seeds} seeds", theory, runs, unit)
+        t, scale = runs.t, math.sqrt(case.N / case.d)
+        lines.append(Line(str(case), t / unit, scale * runs.curves()[0], None, "network", number))
+        predicted = theory.generalisation_error(model.solve(t))
+        lines.append(Line("", t / unit, scale * predicted, None, "theory", number))
+    caption = "√(N/d) times the mean test error of networks (points) and by `FiniteSamples` (lines)."
+    labels = "$t$ / time scale", r"$\sqrt{N/d}\,\epsilon_g$"
+    return Evidence(rows, [Plot("finite-samples", caption, *labels, lines, "xy")])
 
 
 class Study(NamedTuple):

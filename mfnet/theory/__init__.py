@@ -8,7 +8,7 @@
 from mfnet.theory.activations import Activation
 from mfnet.theory.choice import Auto
 from mfnet.theory.closures import KernelClosure, LinearClosure
-from mfnet.theory.finite_samples import realised_starting_error, starting_error
+from mfnet.theory.finite_samples import FiniteSamples
 from mfnet.theory.finite_width import FiniteWidth
 from mfnet.theory.hydrodynamic import Hydrodynamic
 from mfnet.theory.hydrodynamic_solution import HydrodynamicSolution
@@ -18,12 +18,13 @@ from mfnet.theory.losses import Loss
 from mfnet.theory.mean_field import MeanField
 from mfnet.theory.mean_field_solution import MeanFieldSolution
 from mfnet.theory.moving_kernel import MovingKernel
-from mfnet.theory.onset import Onset, onset, onset_time_exponent, onset_unsatisfied_law
+from mfnet.theory.onset import Onset, onset
 from mfnet.theory.overlap import Empirical, Mixture, reference_direction
 from mfnet.theory.overlay import Curve, Draw, Nodes, Theory, checked_nodes, checked_satisfaction, checked_series
 from mfnet.theory.projections import Elongated, LabelNoise, Normal, ProjectionLaw, Radial, Sphere, projection_law
 from mfnet.theory.realised_width import RealisedWidth
 from mfnet.theory.regimes import AsymptoticLaws, LazySolution, lazy_limit
+from mfnet.theory.starting_error import realised_starting_error, starting_error
 from mfnet.theory.tangent_kernel import ActualKernel, LimitKernel
 from mfnet.theory.validity import Trust, trust
 
@@ -36,6 +37,7 @@ __all__ = [
     "Draw",
     "Elongated",
     "Empirical",
+    "FiniteSamples",
     "FiniteWidth",
     "Hydrodynamic",
     "HydrodynamicSolution",
@@ -66,8 +68,6 @@ __all__ = [
     "latent_law",
     "lazy_limit",
     "onset",
-    "onset_time_exponent",
-    "onset_unsatisfied_law",
     "projection_law",
     "realised_starting_error",
     "reference_direction",

@@ -119,33 +119,47 @@ class FiniteWidth(Theory):
         odd = model.odd_slope**2 * (moments.odd_along * left.along + moments.odd_across * left.across)
         return np.sqrt((odd + even) / self.M) * np.where(small, np.abs(sinh) / _SMALLEST_SINH, 1.0)
 
-    def _spline(self, solution: MeanFieldSolution) -> CubicSpline:
-        """σ_M against |x∥|, from 49 points close together near 0: late, as w∥ outgrows w⊥, it bends at √d e^{−γ}."""
+    def _spline(self, solution: MeanFieldSolution, further: Values = 0.0) -> CubicSpline:
+        """σ_M against |x∥|, with a ``further`` variance of F.
+
+        It takes 49 points, close together near 0: late, as w∥ outgrows w⊥, it bends at √d e^{−γ}.
+        """
         laws = (self.mean_field.law, self.mean_field.law.test)
         largest = max(float(np.abs(law.quadrature(law.m1)[0]).max()) for law in laws)
         grid = largest * np.linspace(0.0, 1.0, 49) ** 3
-        return CubicSpline(grid, self.spread(grid, solution))
+        return CubicSpline(grid, np.sqrt(self.spread(grid, solution) ** 2 + further))
 
     @staticmethod
     def _average(
-        law: ProjectionLaw, solution: MeanFieldSolution, std: CubicSpline, f: Callable[[Array, Array], Array]
+        law: ProjectionLaw,
+        solution: MeanFieldSolution,
+        std: CubicSpline,
+        steep: Float[Array, " T"],
+        f: Callable[[Array, Array], Array],
     ) -> Float[Array, " T"]:
-        """E_x f(μ, σ_M) at each time; panels meet at the margin, where f may be steep."""
+        """E_x f(μ, σ_M) at each time; panels meet at x∥ = ``steep``, where f is steep or up to which it is."""
         result = np.empty(solution.t.shape)
-        for k, (slope, z_c) in enumerate(zip(solution.slope, solution.z_c, strict=True)):
-            x_par, weights = law.quadrature(float(z_c))
+        for k, (slope, scale) in enumerate(zip(solution.slope, steep, strict=True)):
+            x_par, weights = law.quadrature(float(scale))
             result[k] = weights @ f(slope * x_par, std(np.abs(x_par))[:, k])
         return result
 
-    def generalisation_error(self, solution: MeanFieldSolution) -> Float[Array, " T"]:
+    def generalisation_error(self, solution: MeanFieldSolution, further: Values = 0.0) -> Float[Array, " T"]:
         """ε_g = E_x Φ(−μ/σ_M) on true labels, at the times of ``solution``; ½ at t = 0, where F = 0.
 
         F is taken as normal over draws, with the variance of `spread`.
+
+        Args:
+            solution: The mean-field solution.
+            further: Variance of F at these times for another reason, as of a finite training set.
         """
-        return self._error(self.mean_field.law.test, solution, self._spline(solution))
+        return self._error(self.mean_field.law.test, solution, self._spline(solution, further))
 
     def _error(self, law: ProjectionLaw, solution: MeanFieldSolution, std: CubicSpline) -> Float[Array, " T"]:
-        return self._average(law, solution, std, lambda mu, sigma: special.ndtr(-_ratio(mu, sigma)))
+        # below σ_M(0)/s the sign of F is open
+        open_to = np.where(solution.slope > 0.0, std(0.0) / np.maximum(solution.slope, 1e-300), np.inf)
+        steep = np.where(open_to > 0.0, np.minimum(open_to, solution.z_c), solution.z_c)
+        return self._average(law, solution, std, steep, lambda mu, sigma: special.ndtr(-_ratio(mu, sigma)))
 
     def unsatisfied(self, solution: MeanFieldSolution) -> Float[Array, " T"]:
         """Fraction of training examples with margin below h, smeared by σ_M."""
@@ -158,7 +172,7 @@ class FiniteWidth(Theory):
             clean = special.ndtr(_ratio(threshold - mu, std))
             return (1.0 - flip) * clean + flip * special.ndtr(_ratio(threshold + mu, std))
 
-        return self._average(self.mean_field.law, solution, std, share)
+        return self._average(self.mean_field.law, solution, std, solution.z_c, share)
 
     def gamma_std(self, solution: MeanFieldSolution) -> Float[Array, " T"]:
         """Standard deviation over initial draws of the measured γ (`mfnet.network.observables.order_parameter`).

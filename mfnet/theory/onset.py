@@ -1,4 +1,4 @@
-"""The onset of overfitting: where a test error has its minimum, and how that place scales (theory.md, 4)."""
+"""The onset of overfitting: where a test error has its minimum."""
 
 from __future__ import annotations
 
@@ -63,18 +63,20 @@ def onset(t: Float[Array, " T"], test_error: Float[Array, " T"], unsatisfied: Fl
     return Onset(math.exp(place), n_u, float(value), inside)
 
 
-def onset_unsatisfied_law(N: float | int, d: int) -> float:
-    """n_u ∝ (d/N)^{1/3} at the onset. A scaling: the exponent is predicted, the constant (here 1) is not.
+def first_minimum(t: Float[Array, " T"], test_error: Float[Array, " T"], unsatisfied: Float[Array, " T"]) -> Onset:
+    """The first minimum of a smooth ``test_error``, by the parabola in ln t through three points.
 
-    The signal J ~ n_u² meets the noise √(n_u d/N) of the d − 1 other directions.
-
-    It is not seen for N/d up to 500: there n_u at the minimum grows with N/d, as long as the training set is fitted
-    soon after it. `KernelClosure` (M = ∞, d = 30, α = 1, four draws) finds 0.004, 0.08, 0.15, 0.16, 0.19, 0.21 at
-    N = 500, 1000, 2000, 4000, 8000, 16000; networks (M = 1600, two draws) 0.08 ± 0.04 at 2000 and 0.16 ± 0.01 at 16000.
+    Args:
+        t: Times above 0, increasing.
+        test_error: Test errors.
+        unsatisfied: Fractions of unsatisfied examples.
     """
-    return (d / N) ** (1.0 / 3.0)
-
-
-def onset_time_exponent(*, lazy: bool) -> float:
-    """ν in t_onset ∝ (N/d)^ν (a scaling): ⅔ in the rich regime, where n_u ∝ t^{−1/2}; 1 in the lazy one, t^{−1/3}."""
-    return 1.0 if lazy else 2.0 / 3.0
+    falling = np.diff(test_error) < 0.0
+    turns = np.flatnonzero(falling[:-1] & ~falling[1:]) + 1
+    if len(turns) == 0:
+        return Onset(float(t[-1]), float(unsatisfied[-1]), float(test_error[-1]), False)
+    near = slice(turns[0] - 1, turns[0] + 2)
+    log_t = np.log(t)
+    parabola = np.polynomial.Polynomial.fit(log_t[near], test_error[near], 2)
+    place = float(parabola.deriv().roots()[0])
+    return Onset(math.exp(place), float(np.interp(place, log_t, unsatisfied)), float(parabola(place)), True)

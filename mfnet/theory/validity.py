@@ -6,8 +6,9 @@ The mean-field solution knows neither M nor N. At first order two terms stand ag
   (`FiniteWidth.output_std`): √(d/2M)/m₁ at the start, √(5/M) at most late in the rich regime, and of balanced nodes 0
   from M = 4d on; the part of it across ŵ*, which decides errors, is what it is at x∥ = 0, and falls as nodes align;
 - **finite N**: the drive of a node has the component J along ŵ*, and across it the sum of N random vectors φ y x⊥,
-  √(⟨φ²⟩⟨|x⊥|²⟩/N), where ⟨φ²⟩ = n_u for the hinge. Their ratio grows as examples are satisfied, and is 1 at the onset
-  of overfitting (Sec. 3.3).
+  √(⟨φ²⟩⟨|x⊥|²⟩/N), where ⟨φ²⟩ = n_u for the hinge. Their ratio grows as examples are satisfied. Where it is 1 Sec. 3.3
+  expects the onset of overfitting; but the flow corrects this noise, and the onset is not set by it
+  (`mfnet.theory.finite_samples`).
 
 As forces come to differ among examples the flow corrects the fluctuation of F, whatever the loss
 (`mfnet.theory.response`): the share of its variance that is left says how far theories of nodes on their hyperbolas,
@@ -26,6 +27,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from mfnet.theory.arrays import Array
+from mfnet.theory.finite_samples import FiniteSamples
 from mfnet.theory.finite_width import FiniteWidth
 from mfnet.theory.mean_field import MeanField
 from mfnet.theory.mean_field_solution import MeanFieldSolution
@@ -38,6 +40,9 @@ UNCORRECTED = 0.9
 
 #: The same where the correction is known to first order: what is left then is what the response does not reach.
 CORRECTED = 0.1
+
+#: n_u in units of √(d/N) down to which ε_g, about 0.3 √(d/N), is below a tenth of it: `FiniteSamples` is good to 10 %.
+SAMPLES_SEEN = 3.0
 
 #: Relative variance of the forces over examples up to which examples leave no memory: 98 % unsatisfied, for the hinge.
 FORCE_SPREAD = 0.02
@@ -112,8 +117,9 @@ def trust(mean_field: MeanField, M: int, N: float, t: Float[Array, " T"], init: 
         init: How the nodes are drawn.
 
     Returns:
-        One entry for each of mean_field, finite_width, realised_width, linear_closure, kernel_closure and kernel_flow;
-        those of the width are left out for an activation without its even part, and those of one run for N = ∞.
+        One entry for each of mean_field, finite_width, realised_width, finite_samples, linear_closure, kernel_closure
+        and kernel_flow; those of the width are left out for an activation without its even part, finite_samples where
+        it cannot be solved, and it and those of one run for N = ∞.
     """
     solution = mean_field.solve(t)
     samples = finite_samples_term(mean_field, N, solution)
@@ -142,6 +148,11 @@ def trust(mean_field: MeanField, M: int, N: float, t: Float[Array, " T"], init: 
         ]
     if math.isinf(N):
         return limit[:2]
+    if FiniteSamples.refusal(mean_field) is None:
+        ratio = math.sqrt(mean_field.d / N)
+        small = solution.unsatisfied > SAMPLES_SEEN * ratio
+        few = f"its errors: while n_u is above {SAMPLES_SEEN:g} √(d/N) = {SAMPLES_SEEN * ratio:.2g}"
+        limit.append(Trust("finite_samples", _until(t, small & (width < LARGEST_TERM)), few))
     return [
         *limit,
         Trust(

@@ -11,6 +11,7 @@ from mfnet.claims import CLAIMS, Effort, Verdict
 from mfnet.claims import finite_samples as finite_samples_claims
 from mfnet.theory import MeanField
 from mfnet.theory import closures as closures_module
+from mfnet.theory import finite_samples as finite_samples_module
 from mfnet.theory import moving_kernel as moving_kernel_module
 from mfnet.theory import projections as projections_module
 
@@ -29,7 +30,7 @@ def test_every_claim_says_what_where_and_by_whom():
 
 #: Those whose quick form does not depend on the luck of a few seeds.
 SURE = ["clock", "regimes", "population", "start", "balanced", "ways"]
-SURE += ["starting-error-samples", "closure", "laziness", "other-data"]
+SURE += ["starting-error-samples", "finite-samples", "closure", "laziness", "other-data"]
 
 
 @pytest.mark.parametrize("name", CLAIMS)
@@ -64,6 +65,14 @@ def test_a_starting_error_that_is_too_large_is_refuted(monkeypatch):
     right = finite_samples_claims.starting_error_of
     monkeypatch.setattr(finite_samples_claims, "starting_error_of", lambda *sizes: 1.6 * right(*sizes))
     assert len([case for case in failing("starting-error-samples") if case.endswith("ε₀")]) == 2
+
+
+def test_a_flow_that_does_not_correct_the_noise_of_its_samples_is_refuted(monkeypatch):
+    right = finite_samples_module._Margin.of
+    monkeypatch.setattr(
+        finite_samples_module._Margin, "of", lambda *given: right(*given)._replace(weight=0.0 * right(*given).weight)
+    )
+    assert len(failing("finite-samples")) >= 2
 
 
 def test_the_linear_closure_is_refuted(monkeypatch):

@@ -9,7 +9,7 @@ import pytest
 
 from mfnet.claims import Verdict, inside, near
 from mfnet.claims.lazy import Prediction, _fall, _within_spread
-from mfnet.claims.onset import exponent, minimum_of
+from mfnet.claims.onset import Runs, exponent, minimum_of
 from mfnet.claims.simulation import Record
 from mfnet.claims.width import first_crossing
 
@@ -86,7 +86,7 @@ def test_the_minimum_of_several_runs_and_its_error():
     found = []
     for _ in range(20):
         bottoms = 30.0 * np.exp(0.3 * rng.normal(size=(16, 1)))
-        found.append(minimum_of(_records(0.02 + 0.01 * np.log(t / bottoms) ** 2, t), unit=10.0))
+        found.append(minimum_of(Runs(_records(0.02 + 0.01 * np.log(t / bottoms) ** 2, t), []), unit=10.0))
     times = np.array([least.t for least in found])
     spread = np.array([np.log(least.draws[0]).std() for least in found])
     assert np.log(times / 3.0).std() == pytest.approx(0.3 / 4, rel=0.5)
@@ -97,9 +97,20 @@ def test_the_minimum_of_several_runs_and_its_error():
         assert least.n_u == pytest.approx((10.0 * least.t) ** -0.5, rel=2e-3)
 
 
+def test_runs_are_extrapolated_to_infinitely_many_nodes():
+    """ε² = a² + c/M of M and M/2 nodes leaves a, in the mean over seeds and in each resampling."""
+    t = np.geomspace(1.0, 100.0, 49)
+    limit = 0.02 + 0.01 * np.log(t / 10.0) ** 2
+    few, many = (_records(np.sqrt(limit**2 + 1e-3 / M) * np.ones((3, 1)), t) for M in (100, 200))
+    runs = Runs(many, few)
+    for curves in (runs.curves(), next(runs.resampled())):
+        np.testing.assert_allclose(curves[0], limit, rtol=1e-12)
+        np.testing.assert_allclose(curves[1], many[0].mean_force, rtol=1e-12)
+
+
 def test_an_error_that_only_falls_has_no_minimum():
     t = np.geomspace(1.0, 100.0, 49)
-    least = minimum_of(_records([1.0 / t, 2.0 / t], t), unit=1.0)
+    least = minimum_of(Runs(_records([1.0 / t, 2.0 / t], t), []), unit=1.0)
     assert not least.inside
     assert "no minimum" in least.described
 

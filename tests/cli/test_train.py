@@ -208,7 +208,7 @@ def test_more_theories_are_laid_over_a_run(run, command, tmp_path):
         assert (tmp_path / "r" / "tensorboard" / name).is_dir()
     assert {"kernel_change_network", "kernel_alignment_moving_kernel"} <= set(history)
     widths = {"mean_field", "finite_width", "realised_width"}
-    assert set(end["trust"]) == widths | {"linear_closure", "kernel_closure", "kernel_flow"}
+    assert set(end["trust"]) == widths | {"finite_samples", "linear_closure", "kernel_closure", "kernel_flow"}
     plain = columns(run[0])
     assert not [column for column in plain if column.endswith(tuple(names)) or column.startswith("kernel")]
 

@@ -14,7 +14,7 @@ from mfnet.theory.activations import ACTIVATIONS, WITH_LINEAR_ODD_PART
 from mfnet.theory.closures import KernelClosure, LinearClosure
 from mfnet.theory.losses import LOSSES
 from mfnet.theory.node_kernel import even_moments, kernel_parts
-from mfnet.theory.onset import onset, onset_time_exponent, onset_unsatisfied_law
+from mfnet.theory.onset import first_minimum, onset
 from mfnet.theory.overlay import Nodes
 from mfnet.theory.prediction import Prediction
 from mfnet.theory.sliding import HINGE_WIDTH, Kernel, implicit_step
@@ -337,15 +337,15 @@ def test_onset_at_the_end():
         onset(t[:3], t[:3], t[:3])
 
 
-def test_onset_laws_meet_the_mean_field():
-    """The time exponents follow from n_u ∝ (N/d)^{−1/3} and the late laws n_u(t) of the mean-field solution."""
-    for alpha, lazy in ((1.0, False), (1e6, True)):
-        model = MeanField(d=100, alpha=alpha)
-        times = []
-        for ratio in (1e6, 1e9):
-            z_c = onset_unsatisfied_law(ratio * 100, 100) / math.sqrt(2.0 / math.pi)
-            times.append(float(model.t_sat([z_c])[0]))
-        assert math.log(times[1] / times[0]) / math.log(1e3) == pytest.approx(onset_time_exponent(lazy=lazy), abs=0.01)
+def test_the_first_minimum_of_a_smooth_error():
+    """Of two, the one that comes first; and none where the error only falls."""
+    t = np.geomspace(1.0, 1e4, 161)
+    error = 0.02 + 0.004 * np.cos(np.log(t / 20.0)) * np.exp(-0.1 * np.log(t))
+    found = first_minimum(t, error, t**-0.5)
+    assert found.inside
+    assert found.t == pytest.approx(20.0 * math.exp(math.pi - math.atan(0.1)), rel=1e-3)
+    assert found.unsatisfied == pytest.approx(found.t**-0.5, rel=1e-3)
+    assert not first_minimum(t, 1.0 / t, t**-0.5).inside
 
 
 def test_what_was_solved_is_gone_on_with():

@@ -44,8 +44,8 @@ def test_one_direction_may_be_named_or_not(rule):
 
 def test_every_theory_goes_with_latent_data(capfd):
     """And says nothing of F over the latent directions but where it knows them."""
-    names = ["finite_width", "hydrodynamic", "infinite_width", "kernel_closure", "kernel_flow", "later_kernel"]
-    names += ["linear_closure", "mean_field", "realised_width"]
+    names = ["finite_samples", "finite_width", "hydrodynamic", "infinite_width", "kernel_closure", "kernel_flow"]
+    names += ["later_kernel", "linear_closure", "mean_field", "realised_width"]
     run = mfnet.train(**{**RUN, "data.rule": "sign", "schedule.t_max": 2.0, "overlay": names})
     assert "left out" not in capfd.readouterr().err
     latent = run.contents.arrays["latent"]

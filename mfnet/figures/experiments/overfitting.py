@@ -12,7 +12,7 @@ from mfnet.collection import Collection, curves, onsets, until_first_end
 from mfnet.figures import style
 from mfnet.figures.experiments import panels, saved
 from mfnet.record.series import TEST_ERROR, TRAIN_ERROR
-from mfnet.theory import MeanField, onset_time_exponent, starting_error
+from mfnet.theory import FiniteSamples, MeanField, starting_error
 
 BY = ["N", "M"]
 
@@ -69,9 +69,11 @@ def _times(axes: Axes, found: pd.DataFrame, closure: pd.DataFrame, single: pd.Da
             own = table[(table["M"] == M) & table["inside"]]
             axes.plot(own["N"] * aside[M], own["t"] / unit, **look, color=colour)
     sizes = np.unique(found["N"])
-    law = (sizes / model.d) ** onset_time_exponent(lazy=False)
-    guide = law * found["t"].median() / unit / np.median(law)
-    axes.plot(sizes, guide, ":", color=style.GUIDE, label=r"scaling law $(N/d)^{2/3}$")
+    if FiniteSamples.refusal(model) is None:
+        first = FiniteSamples(model, model.d).onset().t / unit
+        axes.plot(
+            sizes, np.full(len(sizes), first), ":", color=style.GUIDE, label=r"$M=\infty$, $N\to\infty$: first minimum"
+        )
     axes.set(yscale="log", xlabel="$N$", ylabel="$t$ / unit of time")
     axes.set_title("time of the minimum; dots are single seeds", fontsize=13)
     _over_sizes(axes, found)

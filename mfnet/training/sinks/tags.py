@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -31,8 +32,10 @@ def node(parameter: str, i: int) -> str:
 
 
 def write_curve(writer: SummaryWriter, series: str, curve: Curve, k: int) -> None:
-    """Writes the last point of a curve; without a band the edges are the value itself, which draws a line."""
+    """Writes the last point of a curve, if there is one; without a band the edges are the value itself: a line."""
     central = float(curve.value[-1])
+    if not math.isfinite(central):  # the theory does not say anything of this time
+        return
     lower, upper = (central if edge is None else float(edge[-1]) for edge in (curve.lower, curve.upper))
     for tag, number in zip((value(series), *band(series)), (central, lower, upper), strict=True):
         writer.add_scalar(tag, number, k)
