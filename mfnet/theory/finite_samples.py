@@ -86,7 +86,7 @@ DEGREES = (0, 1, 2, 4, 6)
 #: Steps of t a decade, the first time in units of the time scale, and the last for which the onset is looked for.
 PER_DECADE, FIRST, LATEST = 16, 0.05, 1e5
 
-#: Largest growth of γ in a step while no example is satisfied.
+#: Largest growth of γ in a step up to where the average example is satisfied.
 GROWTH = 0.25
 
 #: Points in |x⊥| at the margin, in the angle between two x⊥, and the spacing of ln û.
@@ -212,7 +212,7 @@ class _Grid(NamedTuple):
 
     @staticmethod
     def to(model: MeanField, last: float) -> _Grid:
-        """Even steps in ln t to beyond ``last``; short ones in γ too, while no example is satisfied and it grows as t."""
+        """Even steps in ln t to beyond ``last``; of ``GROWTH`` in γ at most while hardly an example is satisfied."""
         first = FIRST * model.time_scale
         n = math.ceil(PER_DECADE * max(math.log10(max(last, first) / first), 0.0)) + 2
         edges = first * 10.0 ** (np.arange(n) / PER_DECADE)
@@ -254,9 +254,7 @@ class _Source(NamedTuple):
         edges = np.append(np.concatenate([[0.0], np.exp(log_u - SPACING / 2.0)]), 1.0)
         u = np.concatenate([[0.0], np.exp(log_u)])
         share = np.diff(special.betainc(0.5, (d - 1.0) / 2.0, edges**2))  # û² has a beta law
-        inside = (
-            u * np.exp(SPACING * ((np.arange(8.0) + 0.5) / 8.0 - 0.5))[:, None, None]
-        )  # a cell dies little by little
+        inside = u * np.exp(SPACING * ((np.arange(8.0) + 0.5) / 8.0 - 0.5))[:, None, None]  # a cell goes bit by bit
         with np.errstate(divide="ignore"):
             # share of E|x|² with |x|û < z_c
             below = stats.chi2.cdf((z_c[:, None] / inside) ** 2, d + 2.0).mean(axis=0)

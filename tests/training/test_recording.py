@@ -43,6 +43,17 @@ def scalars(directory):
     return {tag: {e.step: e.value for e in events.Scalars(tag)} for tag in events.Tags()["scalars"]}
 
 
+def test_of_times_before_a_theory_begins_nothing_is_written(command, tmp_path):
+    """TensorBoard has no point there, neither of the curve nor of its band."""
+    command("train", *SMALL, "overlay=[later_kernel]", "overlay.later_kernel.start=1.0", "hydra.run.dir=run").ok()
+    t = columns(tmp_path / "run")["t"]
+    written = scalars(tmp_path / "run" / "tensorboard" / "later_kernel")
+    assert written
+    for values in written.values():
+        assert np.isfinite(list(values.values())).all()
+    assert sorted(written["curves/unsatisfied"]) == np.flatnonzero(t >= 1.0).tolist()
+
+
 def test_a_function_of_an_observation_is_everywhere(command, tmp_path):
     command("train", *SMALL, *OWN, "hydra.run.dir=run", figures=True).ok()
     directory = tmp_path / "run"
