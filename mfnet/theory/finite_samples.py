@@ -185,8 +185,9 @@ class FiniteSamples(Theory):
             last *= 10.0
 
     def series(self, t: Float[Array, " T"]) -> dict[str, Curve]:
-        solution = self.mean_field.solve(t)
-        return {**self.mean_field.series(t), "test_error": Curve(self.generalisation_error(solution))}
+        series = {**self.mean_field.series(t), "test_error": Curve(self.generalisation_error(self.mean_field.solve(t)))}
+        del series["train_error"]  # examples have an effect on themselves, of which nothing is known here
+        return series
 
     def nodes(
         self, t: Float[Array, " T"], a0: Float[Array, " n"], w_par0: Float[Array, " n"], w_perp0: Float[Array, " n"]
