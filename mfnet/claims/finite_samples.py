@@ -146,7 +146,7 @@ SAMPLED = (
 @claim(
     "finite-samples",
     statement="ε_g at first order in 1/√N and 1/√M, from the noise of the examples and how the flow corrects it",
-    regime="normal inputs, ReLU, hinge, any α; to the next order, ε_g/n_u, and of independent nodes 15 % more",
+    regime="normal inputs, ReLU, hinge, any α, with flipped labels; to the next order, of relative size ε_g/n_u",
     source="mfnet.theory.finite_samples",
 )
 def finite_samples(effort: Effort) -> Evidence:

@@ -253,7 +253,7 @@ class Study:
         t = next(iter(runs.values())).t
         curve = Plot(
             f"{name}-error",
-            f"√N times the mean test error at several N/d, beside FiniteSamples (line), with its minimum; {said}",
+            f"√N times the mean test error at several N/d, beside FiniteSamples (line); {said}",
             "$t$ / time scale",
             r"$\sqrt{N/d}\,\epsilon_g$",
             [Line("theory, $N\\to\\infty$", t / unit, theory.scaled_error(t) / math.sqrt(self.d), None, "theory")],
