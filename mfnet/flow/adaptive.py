@@ -25,9 +25,9 @@ class Tolerance:
     """How accurate a run is to be, and how the lengths of its steps follow.
 
     The error of a step is estimated by its difference from a step of first order, and may be ``atol + (20 rtol)²
-    |θ − θ₀|``, as root mean squares over the nodes. So Δt ∝ rtol, and what the steps of a run add up to falls with rtol:
-    with forces that jump it is a few times rtol at the end of a lazy run, and ten times of a rich one
-    (`mfnet.flow.averaged` has tables). The displacement |θ − θ₀| is a measure that lets the error go to zero
+    |θ − θ₀|``, as root mean squares over the nodes. So Δt ∝ rtol, and what the steps of a run add up to falls with
+    rtol: with forces that jump it is a few times rtol at the end of a lazy run, and ten times at that of a rich one
+    (`mfnet.flow.averaged` has a table). The displacement |θ − θ₀| is a measure that lets the error go to zero
     with Δt although forces jump at the margin; relative to the change of the drive it would not.
 
     Attributes:
