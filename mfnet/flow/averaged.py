@@ -38,9 +38,9 @@ bit-equal to not stopping. A step that overflows is tried again shorter, and the
 leads nowhere.
 
 **Measured** to the end of a run (float64, N = 2000, M = 400, d = 100, hinge; against 40 000 fixed rotations): error of
-the parameters, relative to their displacement, at four times in units of `MeanField.time_scale`, and the largest errors
-of the loss and the test error at these times; in the last rows how far 20 000 rotations are from the reference. At α ≤ 1
-all examples are satisfied at the end.
+the parameters, relative to their displacement, at four times in units of `MeanField.time_scale`, and the largest
+errors of the loss and the test error at these times; in the last rows how far 20 000 rotations are from the reference.
+At α ≤ 1 all examples are satisfied at the end.
 
 ======  =====  =====  =====  =====  =====  =====  ======  ==========
 α       rtol   steps  .5     1.4    5      20     loss    test error
@@ -68,11 +68,11 @@ all examples are satisfied at the end.
 ======  =====  =====  =====  =====  =====  =====  ======  ==========
 
 So rtol is the tolerance of a step, and not the error of a run. What its steps add up to at the end is 2.6 times the
-default rtol at α = 10³, 4 times at α = 1 and 11 to 14 times at α ≤ 10⁻². It falls in proportion to rtol for
-α ≥ 1, and as rtol to the power 0.5 to 0.6 below: there nodes grow on what they are, gates make the errors of steps
-a random walk (limit 1). Fixed rotations converge as slowly: with four times the steps the difference halves. For rtol to be the error of a rich
-run it would have to be taken 14 times smaller, at forty times as many steps. What is learned is not touched: test
-errors agree to 0.002 at the default, and to 0.005 when lazy.
+default rtol at α = 10³, 4 times at α = 1 and 11 to 14 times at α ≤ 10⁻². It falls in proportion to rtol for α ≥ 1, and
+as rtol to the power 0.5 to 0.6 below: there nodes grow on what they are, gates make the errors of steps a random walk
+(limit 1). Fixed rotations converge as slowly: with four times the steps the difference halves. For rtol to be the
+error of a rich run it would have to be taken 14 times smaller, at forty times as many steps. What is learned is not
+touched: test errors agree to 0.002 at the default, and to 0.005 when lazy.
 
 Steps at the default tolerance (M = 400, d = 100, hinge, two looks on the way; to t = 75000 at α = 10³ and 0.75 at
 α = 10⁻³, where the paper's Fig. 2 ends, and at α = 1 to t = 5000, where Fig. 1 ends, or to full fit at N = 10⁴ and
