@@ -8,7 +8,7 @@ from mfnet.claims.analytic import clock, regimes
 from mfnet.claims.balanced import balanced
 from mfnet.claims.claim import Claim, Evidence, Row, Verdict, claim, inside, near
 from mfnet.claims.effort import Effort
-from mfnet.claims.finite_samples import closure, finite_samples, starting_error_samples
+from mfnet.claims.finite_samples import closure, noise_of_samples, starting_error_samples
 from mfnet.claims.hydrodynamics import hydrodynamics
 from mfnet.claims.infinite_data import population_dynamics
 from mfnet.claims.infinite_width import infinite_width
@@ -42,7 +42,7 @@ CLAIMS: dict[str, Claim] = {
         onset_lazy,
         onset_noise,
         starting_error_samples,
-        finite_samples,
+        noise_of_samples,
         closure,
         infinite_width,
         lazy_kernel,

@@ -149,7 +149,7 @@ SAMPLED = (
     regime="normal inputs, ReLU, hinge, any α, with flipped labels; to the next order, of relative size ε_g/n_u",
     source="mfnet.theory.finite_samples",
 )
-def finite_samples(effort: Effort) -> Evidence:
+def noise_of_samples(effort: Effort) -> Evidence:
     """Mean test errors of networks on many training sets, at several times."""
     rows: list[Row] = []
     lines: list[Line] = []
