@@ -6,6 +6,7 @@ no directory. What is slow to import (torch, Lightning) is imported inside the f
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -14,7 +15,7 @@ from mfnet.cli.arguments import Arguments, show
 from mfnet.cli.prediction import predict
 from mfnet.cli.run import INTERRUPTED
 from mfnet.cli.train import train
-from mfnet.compute.rank import rank
+from mfnet.compute.launch import launch
 from mfnet.setup.errors import SettingError
 
 HELP = f"""\
@@ -62,6 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         known = ", ".join([*COMMANDS, *OTHER_COMMANDS])
         return _fail(f"{command!r} is not a command; there are {known} (mfnet --help)")
     try:
+        _check_environment()
         asked = Arguments.read(arguments[1:])
         with asked.source.opened():
             if asked.shown is not None:
@@ -75,10 +77,33 @@ def main(argv: Sequence[str] | None = None) -> int:
         return INTERRUPTED
 
 
+def _check_environment() -> None:
+    """Checks the variables by which this process may know that it is one of several, which Lightning reads too.
+
+    Raises:
+        SettingError: If one is no number.
+    """
+    try:
+        launch()
+    except ValueError as error:
+        raise SettingError(str(error)) from None
+    for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"):
+        if not (value := os.environ.get(name, "0")).isdecimal():
+            raise SettingError(f"{name}={value!r} in the environment must be a whole number; unset it")
+
+
 def _fail(message: str) -> int:
-    if rank() == 0:
+    if _speaks():
         print(f"mfnet: error: {message}", file=sys.stderr)
     return 2
+
+
+def _speaks() -> bool:
+    """Whether this is the process, of several, that says what is wrong."""
+    try:
+        return launch().rank == 0
+    except ValueError:  # which is what is wrong
+        return True
 
 
 def _reproduce(arguments: Sequence[str]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import shlex
 import sys
@@ -118,6 +119,15 @@ def _train_in_sweep(setup: Setup, directory: RunDirectory) -> None:
     except Exception as error:
         directory.write_failure(traceback.format_exc())
         print(f"mfnet: FAILED {shown(directory.path)}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        if os.environ.get("SUBMITIT_EXECUTOR") == "slurm":  # a job of its own, which is to end as FAILED too
+            atexit.register(_end_as_failed)
+
+
+def _end_as_failed() -> None:
+    """Ends the process with status 1; submitit has kept by then what the job returns."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
 
 
 def _reached(directory: RunDirectory, objective: str) -> float:

@@ -9,7 +9,7 @@ from mfnet.cli import going_on, sweep
 from mfnet.cli.arguments import Arguments
 from mfnet.cli.jobs import check_directories, single
 from mfnet.cli.run import follow, how_to_go_on, in_its_directory
-from mfnet.compute.rank import rank
+from mfnet.compute.launch import Launch, launch
 from mfnet.record.directory import RunDirectory, RunInUseError
 
 
@@ -19,19 +19,23 @@ def train(arguments: Arguments, typed: Sequence[str]) -> int:
     Raises:
         SettingError: If a setting is wrong; then nothing was written.
     """
+    started = launch()
     if arguments.multirun:
-        return sweep.sweep(arguments, typed)
+        return _left_to_the_first(started) if _idle(started, 1) else sweep.sweep(arguments, typed)
     from mfnet.training import Training
+    from mfnet.training.checks import n_processes
 
     checkpoint = going_on.checkpoint_of(arguments)
     job = single(arguments) if checkpoint is None else going_on.job_of(arguments, checkpoint)
+    if _idle(started, n_processes(job.setup)):
+        return _left_to_the_first(started)
     directory = RunDirectory(job.directory)
-    if checkpoint is None and rank() == 0:
+    if checkpoint is None and started.rank == 0:
         check_directories([job])
     training = Training(job.setup, directory, checkpoint)
     if checkpoint is not None:
         checkpoint.check_continues(job.setup.config, training.pieces.theories.times)
-    if rank() > 0:
+    if started.rank > 0:
         training.run()
         return 0
     if training.processes.size > 1:
@@ -48,3 +52,19 @@ def train(arguments: Arguments, typed: Sequence[str]) -> int:
             return 2
 
     return in_its_directory(job, start)
+
+
+def _idle(started: Launch, n_processes: int) -> bool:
+    """Whether this process is one of several tasks of a job that has work for the first one only."""
+    return started.by == "srun" and started.rank > 0 and n_processes == 1
+
+
+def _left_to_the_first(started: Launch) -> int:
+    """Says that this process has nothing to do."""
+    print(
+        f"mfnet: task {started.rank} of {started.size} of this job ends: the first one runs alone what is not divided "
+        "(trainer.divide)",
+        file=sys.stderr,
+        flush=True,
+    )
+    return 0

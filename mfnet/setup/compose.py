@@ -102,7 +102,9 @@ def compose(overrides: Sequence[str], name: str = NAME) -> DictConfig:
         raise SettingError(told(error)) from None
     except (ValueError, TypeError, AssertionError, OSError, yaml.YAMLError) as error:  # of a file of the user's, say
         for group, choice in (override.lstrip("+").split("=", 1) for override in overrides if "=" in override):
-            if group and choice not in (found := options(group)) and found and "group override" in str(error):
+            found = options(group) if group and "group override" in str(error) else []
+            listed = choice[1:-1].split(",") if choice.startswith("[") else [choice]
+            if found and not {name.strip() for name in listed} <= {*found, ""}:
                 none = "; [] for none" if group in ("overlay", "logger") else ""
                 raise InvalidSettingError(group, choice, f"must be one of {', '.join(found)}{none}") from None
         raise SettingError(told(error)) from None

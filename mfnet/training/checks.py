@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
-import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -14,7 +13,7 @@ from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.loggers import Logger
 
-from mfnet.compute.rank import rank
+from mfnet.compute.launch import launch
 from mfnet.data import ObservedData
 from mfnet.flow import Flow
 from mfnet.record.series import SERIES
@@ -64,7 +63,7 @@ def check_pieces(pieces: Pieces) -> None:
     _check_loggers(setup, builder)
     _check_trainer(setup)
     check_theories(pieces, online=data.online)
-    if rank() == 0:
+    if launch().rank == 0:
         check_memory(setup.config)
 
 
@@ -218,11 +217,13 @@ def check_devices(setup: Setup) -> None:
         raise InvalidSettingError(
             "trainer.devices", devices, f"torch sees {n_gpus} GPU here; use no more, or trainer.accelerator=cpu"
         )
-    by_torchrun = torch.distributed.is_torchelastic_launched()
-    if nodes > 1 and not by_torchrun:
-        raise InvalidSettingError("trainer.nodes", nodes, "start it with torchrun --nnodes on each machine (README)")
-    started, per_node = (int(os.environ.get(key, 1)) for key in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
-    if by_torchrun and (devices, nodes) != (per_node, started // per_node):
-        raise InvalidSettingError(
-            "trainer.devices", devices, f"torchrun has started {per_node} on each of {started // per_node} nodes"
-        )
+    started = launch()
+    if nodes > 1 and started.by not in ("torchrun", "srun"):
+        problem = "start it with torchrun --nnodes on each machine, or with srun (README)"
+        raise InvalidSettingError("trainer.nodes", nodes, problem)
+    alone = started.by == "srun" and devices * nodes == 1  # the first task runs it
+    if started.by in ("torchrun", "srun") and not alone:
+        machines = started.size // started.per_node
+        if (devices, nodes) != (started.per_node, machines):
+            problem = f"{started.by} has started {started.per_node} on each of {machines} nodes"
+            raise InvalidSettingError("trainer.devices", devices, problem)

@@ -11,6 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+from mfnet.compute.launch import PARENT
 
 #: What Lightning says of loaders, hardware and its own innards: a schedule has no workers.
 _MESSAGES = (
@@ -20,6 +23,7 @@ _MESSAGES = (
     ".*GPU available.*",
     ".*ModelCheckpoint with manual optimization.*",  # it keeps what was observed
     ".*Previous log files in this directory will be deleted.*",  # and written again, as a whole
+    ".*`srun` command is available on your system but is not used.*",  # nor is it meant to be
 )
 
 #: Levels of Lightning's loggers: a profiler speaks on one of them.
@@ -34,6 +38,7 @@ _ENVIRONMENT = {
     "CUBLAS_WORKSPACE_CONFIG": None,
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ALLOW_FILE_STORE": "true",
+    PARENT: None,
 }
 
 
@@ -45,8 +50,8 @@ _ALONE = threading.RLock()
 def quiet() -> Iterator[None]:
     """Inside, Lightning says only what matters; afterwards the process is as it was.
 
-    That are filters of warnings, levels of loggers, signal handlers, torch's choice of deterministic algorithms, and
-    the environment.
+    That are filters of warnings, levels of loggers, signal handlers, torch's choice of deterministic algorithms, the
+    environment, and what Lightning takes for the number of the process.
     """
     with _ALONE:
         yield from _quiet()
@@ -59,6 +64,7 @@ def _quiet() -> Iterator[None]:
     deterministic = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     benchmark = torch.backends.cudnn.benchmark
     environment = {name: os.environ.get(name) for name in _ENVIRONMENT}
+    rank = rank_zero_only.rank  # type: ignore[attr-defined]  # set where it is defined
     try:
         with warnings.catch_warnings():
             for message in _MESSAGES:
@@ -78,6 +84,7 @@ def _quiet() -> Iterator[None]:
         if deterministic[0] != torch.are_deterministic_algorithms_enabled() or deterministic[0]:
             torch.use_deterministic_algorithms(deterministic[0], warn_only=deterministic[1])
         torch.backends.cudnn.benchmark = benchmark
+        rank_zero_only.rank = rank  # type: ignore[attr-defined]
         for name, value in environment.items():
             if value is None:
                 os.environ.pop(name, None)

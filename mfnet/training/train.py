@@ -17,9 +17,10 @@ from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import Checkpoint as AnyCheckpoint
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
+from mfnet.compute.launch import launch
 from mfnet.compute.processes import ALONE, Processes
-from mfnet.compute.rank import rank
 from mfnet.record.contents import Contents
 from mfnet.record.directory import RunDirectory
 from mfnet.setup import settings
@@ -37,7 +38,7 @@ from mfnet.training.recorder import Recorder
 from mfnet.training.row import Sink
 from mfnet.training.run import Run
 from mfnet.training.sinks import CurveLogger, Files, TensorBoard
-from mfnet.training.strategy import DividedStrategy
+from mfnet.training.strategy import DividedStrategy, OwnEnvironment
 
 
 class Training:
@@ -64,7 +65,7 @@ class Training:
     def __init__(self, setup: Setup, directory: RunDirectory | None = None, checkpoint: Checkpoint | None = None):
         self.setup, self.directory, self.checkpoint = setup, directory, checkpoint
         size = n_processes(setup)
-        self.processes = Processes(setup.trainer["divide"], rank(), size) if size > 1 else ALONE
+        self.processes = Processes(setup.trainer["divide"], launch().rank, size) if size > 1 else ALONE
         self.pieces = Pieces(setup, self.processes)
         check_devices(setup)
         check_pieces(self.pieces)
@@ -123,6 +124,9 @@ class Training:
         in_main_thread = threading.current_thread() is threading.main_thread()
         every: list[Callback] = [*callbacks, *([recorder] if self.first else []), *progress, kept]
         every += [SigtermIsCtrlC()] if in_main_thread else []
+        if self.processes.divide is None:
+            # Lightning has taken it from variables that may be others'
+            rank_zero_only.rank = 0  # type: ignore[attr-defined]  # set where it is defined
         trainer = lightning.Trainer(
             accelerator=setup.trainer["accelerator"],
             devices=self.processes.size // setup.trainer["nodes"],
@@ -136,7 +140,7 @@ class Training:
             enable_model_summary=False,
             callbacks=every,
             default_root_dir=self.directory.path if self.directory is not None else None,
-            **self._options(),
+            **{**({} if self.processes.divide else {"plugins": OwnEnvironment()}), **self._options()},
         )
         path = self.checkpoint.path if self.checkpoint is not None else None
         try:
@@ -187,7 +191,13 @@ class Training:
             return
         try:
             with quiet(), redirect_stderr(io.StringIO()):
-                lightning.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, max_epochs=1, **options)
+                lightning.Trainer(
+                    accelerator="cpu",
+                    logger=False,
+                    enable_checkpointing=False,
+                    max_epochs=1,
+                    **{"plugins": OwnEnvironment(), **options},
+                )
         except Exception as error:  # of many kinds
             named = ", ".join(f"{name}={self.setup.trainer[name]}" for name in options)
             raise InvalidSettingError("trainer", named, told(error)) from error

@@ -111,6 +111,8 @@ GRAMMAR = [
     (["flow=3"], "flow=3: must be one of adam"),
     (["flow=null"], "flow=null: must be one of adam"),
     (["overlay=null"], "[] for none"),
+    (["logger=[]", "theory=null"], "theory=null: must be one of auto"),
+    (["logger=[csv]", "overlay=[mean_field,linear_closure]", "flow=null"], "flow=null: must be one of adam"),
     (["~flow"], "flow: every run has it"),
     (["~alpha"], "alpha: every run has it"),
     (["~trainer.devices"], "trainer.devices: every run has it"),
