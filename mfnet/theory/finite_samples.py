@@ -54,10 +54,10 @@ d = 20: the exponent of n_u against d/N is −.04 ± .04 (α = 1) and .03 ± .05
 and .09 ± .14, that of ε_g against d/N .476 ± .016 and .493 ± .015; E(t) at N/d = 6400 agrees within two standard errors
 of 3 to 5 % at all times from 1 to 60 time scales.
 
-**Limits.** Terms of the next order are of relative size ε_g/n_u. Once the error rises that of networks is lower by about
-1.2 times that (d = 20, α = 1, N/d from 100 to 6400) to three times (d = 10, N/d = 1600); at α = 10⁻³ it rises sooner:
-.236 ± .010 for .200 at 4 time scales (d = 20, N/d = 1600), and .292 ± .009 for .292 at 8. Near full fit the theory does
-not hold. Hinge; normal inputs; activations that are homogeneous of degree 1. Discretisation errs by 0.1 %.
+**Limits.** Terms of the next order are of relative size ε_g/n_u. Once the error rises that of networks is lower, by
+about 1.2 times that (d = 20, α = 1, N/d from 100 to 6400) to three times (d = 10, N/d = 1600); at α = 10⁻³ it rises
+sooner: .236 ± .010 for .200 at 4 time scales (d = 20, N/d = 1600), and .292 ± .009 for .290 at 8. Near full fit the
+theory does not hold. Hinge; normal inputs; activations that are homogeneous of degree 1. Discretisation errs by 0.1 %.
 """
 
 from __future__ import annotations
