@@ -40,8 +40,7 @@ def test_a_run_says_which_theory_was_chosen_and_until_when_it_is_trusted():
         ({"data": "breast_cancer", "N": None, "d": None}, "kernel_closure", "it follows the actual 426 examples"),
     ],
 )
-def test_the_choice_goes_with_the_run(settings, theory, reason, monkeypatch):
-    monkeypatch.setattr("mfnet.training.train.rank", lambda: 0)
+def test_the_choice_goes_with_the_run(settings, theory, reason):
     given = {name: value for name, value in TINY.items() if not (name == "data.n_test" and "breast" in str(settings))}
     training = Training(Setup.of(**{**given, **settings}))
     theories = training.pieces.theories
