@@ -2,10 +2,11 @@
 
 The equations of motion (6, 7) in closed form, ``ȧ_i = (1/α)⟨φ y σ(z_i)⟩`` and ``ẇ_i = (a_i/(α√d))⟨φ y σ′(z_i) x⟩``. A
 positively homogeneous activation needs only the drive ``B_i = (1/(α√d))⟨φ y σ′(z_i) x⟩``: then ``ȧ_i = w_i·B_i`` and
-``ẇ_i = a_i B_i``. What nodes have is called their rates (`mfnet.flow.motion`). Two evaluators compute them:
+``ẇ_i = a_i B_i``. What nodes have is called their rates (`mfnet.flow.motion`). Three evaluators compute them:
 
 - `mfnet.flow.streamed.Streamed`: one network at a time, in tiles of nodes and examples, on all threads, in any
   precision, divided among processes, from inputs that may lie in a file;
+- `mfnet.flow.fused.Fused`: the same on a GPU that has the units for it, in float32, by a kernel of its own;
 - `mfnet.flow.batched.Batched`: all replicas by batched products, for networks so small that an operation costs more
   than its arithmetic.
 
@@ -25,6 +26,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from mfnet.compute.graphs import Recorded
 from mfnet.network import Networks, Nodes
 from mfnet.network.losses import MarginLoss
 
@@ -65,6 +67,7 @@ class Evaluator(ABC):
 
     Attributes:
         N: Number of examples of a replica, of all processes.
+        recorded: Sub-steps of forecasts that were recorded for a GPU, by their losses (`mfnet.flow.forecast`).
     """
 
     #: What the command says of it.
@@ -85,6 +88,7 @@ class Evaluator(ABC):
         self.x, self.y = x, y
         self.f0 = self.outputs(initial) if f0 is None else f0  # in the same way as f, so that F is 0 at t = 0
         self.N = self.processes.count_rows(y.shape[1])
+        self.recorded: dict[MarginLoss, Recorded] = {}
 
     def select(self: E, replicas: Sequence[int]) -> E:
         """The evaluator of some replicas."""

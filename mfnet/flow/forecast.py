@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from mfnet.compute.graphs import Recorded
 from mfnet.compute.processes import Processes
 from mfnet.compute.threads import one_thread
 from mfnet.flow.rows import PaddedRows, per_replica
 from mfnet.flow.surrogate import Forces, Rows, Surrogate
-from mfnet.network.losses import MarginLoss
+from mfnet.network.losses import LOSSES, MarginLoss
 
 #: Fewest and most sub-steps of a step in which a force changes.
 SUB_STEPS = (8, 256)
@@ -227,23 +229,51 @@ def _followed(
     if alone:  # products of vectors with matrices are faster than batches of one
         m, base, features, gain, own, drift = (values[0] for values in (m, base, features, gain, own, drift))
         kernel = None if kernel is None else kernel[0]
-    forces = []
+    given, steps = (m, base, features, gain, own, drift), partial(_sub_steps, loss, processes)
+    if alone and kernel is None and part.recorded is not None and _recordable(loss, m, processes):
+        block = Recorded(lambda *given: tuple(torch.stack(each) for each in steps(BLOCK, None, *given)))
+        total, margins = part.recorded.setdefault(loss, block)(*given)  # what follows the last sub-step is not used
+        return total[: n_sub[0]].sum(dim=0, keepdim=True), margins[n_sub[0] - 1][None].clone()
     with one_thread():
-        for _ in range(max(n_sub)):
-            phi = loss.force(m)
-            sums = processes.sum_rows(_product(phi, features, base))
-            if kernel is None:
-                m = _product(sums, gain, m).addcmul_(own, phi)
-            else:
-                m = _product(_product(sums, kernel), gain, m).addcmul_(own, phi).add_(drift)
-            forces.append(phi)
+        forces, ends = steps(max(n_sub), kernel, *given)
     total = torch.stack(forces)
     if alone:
-        return total.sum(dim=0, keepdim=True), m[None]
-    if min(n_sub) < len(forces):
-        going = torch.arange(len(forces))[:, None] < torch.tensor(n_sub)
+        return total.sum(dim=0, keepdim=True), ends[-1][None]
+    if min(n_sub) < len(total):
+        going = torch.arange(len(total))[:, None] < torch.tensor(n_sub)
         total.mul_(going.to(total)[..., None])
-    return total.sum(dim=0), m
+    return total.sum(dim=0), ends[-1]
+
+
+def _recordable(loss: MarginLoss, m: Tensor, processes: Processes) -> bool:
+    """Whether sub-steps can be recorded: they may not wait, neither for another process nor for what a user wrote."""
+    return Recorded.possible(m) and processes.divide != "rows" and type(loss) in LOSSES.values()
+
+
+def _sub_steps(
+    loss: MarginLoss,
+    processes: Processes,
+    n: int,
+    kernel: Tensor | None,
+    m: Tensor,
+    base: Tensor,
+    features: Tensor,
+    gain: Tensor,
+    own: Tensor,
+    drift: Tensor,
+) -> tuple[list[Tensor], list[Tensor]]:
+    """The forces of ``n`` sub-steps, and the margins after each."""
+    forces, ends = [], []
+    for _ in range(n):
+        phi = loss.force(m)
+        sums = processes.sum_rows(_product(phi, features, base))
+        if kernel is None:
+            m = _product(sums, gain, m).addcmul_(own, phi)
+        else:
+            m = _product(_product(sums, kernel), gain, m).addcmul_(own, phi).add_(drift)
+        forces.append(phi)
+        ends.append(m)
+    return forces, ends
 
 
 def _product(vector: Tensor, matrix: Tensor, base: Tensor | None = None) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mfnet.flow.batched import Batched
 from mfnet.flow.evaluator import Batch, Evaluator
+from mfnet.flow.fused import Fused, fuses
 from mfnet.flow.streamed import Streamed
 from mfnet.network import MeanFieldNetwork, Networks, Nodes
 from mfnet.network.losses import MarginLoss
@@ -94,8 +95,9 @@ class Objective:
         if size <= BATCHED[x.device.type] and networks.precision == "full" and networks.processes.size == 1:
             parts = [torch.stack(part) if len(part) > 1 else part[0][None] for part in zip(*batches, strict=True)]
             return [Batched(networks, self.margin_loss, self.alpha, initial, *parts)]
+        kind = Fused if fuses(networks, x) else Streamed
         return [
-            Streamed(
+            kind(
                 networks,
                 self._loss_of(r),
                 self.alpha[r : r + 1],

@@ -43,7 +43,7 @@ class Streamed(Evaluator):
 
     def rates(self, nodes: Nodes, force: Float[Tensor, "1 N"], n_forced: Sequence[int]) -> Float[Tensor, "1 M k"]:
         x, signed = self.x[0], force[0] * self.y[0]
-        group = _group(signed != 0.0, n_forced[0])
+        group = grouped(signed != 0.0, n_forced[0])
 
         def visit(tile: NodeTile, some: slice, sums: _Sums) -> None:
             rows = some if group is None else group[some]
@@ -56,7 +56,7 @@ class Streamed(Evaluator):
     ) -> tuple[Float[Tensor, "1 M k"], Float[Tensor, "1 N"]]:
         x, signed = self.x[0], force[0] * self.y[0]
         output, n_idle = torch.zeros_like(signed), len(signed) - n_forced[0]
-        group, idle = _group(signed != 0.0, n_forced[0]), _group(signed == 0.0, n_idle)
+        group, idle = grouped(signed != 0.0, n_forced[0]), grouped(signed == 0.0, n_idle)
 
         def visit(tile: NodeTile, some: slice, sums: _Sums) -> None:
             rows = some if group is None else group[some]
@@ -132,6 +132,6 @@ class Streamed(Evaluator):
         sums.w.add_(product(gate, (x * signed[:, None]).T, self.networks.precision))
 
 
-def _group(mask: Tensor, n: int) -> Tensor | None:
+def grouped(mask: Tensor, n: int) -> Tensor | None:
     """The ``n`` rows that are marked; None for all, which a slice takes without a copy of their inputs."""
     return None if n == len(mask) else torch.nonzero_static(mask, size=n).squeeze(1)
