@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -37,7 +38,7 @@ def product(a: Float[Tensor, "p k"], b: Float[Tensor, "q k"], precision: str = "
         elif precision == "bf16":
             return torch.mm(a.bfloat16(), b.bfloat16().T, out_dtype=torch.float32)
         else:
-            with _tf32():
+            with _float32_products("tf32"):
                 return torch.mm(a, b.T)
     if a.device.type != "cpu":
         return torch.mm(a, b.T)
@@ -54,12 +55,31 @@ def _rounded(values: Float[Tensor, "p k"], bits: int) -> Float[Tensor, "p k"]:
     return ((raw + ((1 << (dropped - 1)) - 1) + last_kept) & ~((1 << dropped) - 1)).view(torch.float32)
 
 
+def exact_products() -> AbstractContextManager[None]:
+    """Inside, a GPU's float32 products are those of float32, whatever the caller has allowed torch to do."""
+    return _float32_products("ieee")
+
+
 @contextmanager
-def _tf32() -> Iterator[None]:
-    """Lets CUDA's products use TF32 inside."""
-    before = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = True
+def _float32_products(kind: Literal["ieee", "tf32"]) -> Iterator[None]:
+    before = torch.backends.cuda.matmul.fp32_precision  # the older allow_tf32 cannot be read where this was set
+    torch.backends.cuda.matmul.fp32_precision = kind
     try:
         yield
     finally:
-        torch.backends.cuda.matmul.allow_tf32 = before
+        torch.backends.cuda.matmul.fp32_precision = before
+
+
+class DifferentiableProduct(torch.autograd.Function):
+    """`product` for autograd; the products of its derivative are computed as it is."""
+
+    @staticmethod
+    def forward(ctx: Any, a: Float[Tensor, "p k"], b: Float[Tensor, "q k"], precision: str) -> Float[Tensor, "p q"]:
+        ctx.save_for_backward(a, b)
+        ctx.precision = precision
+        return product(a, b, precision)
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Float[Tensor, "p q"]) -> tuple[Tensor, Tensor, None]:
+        (slope,), (a, b) = slopes, ctx.saved_tensors
+        return product(slope, b.T, ctx.precision), product(slope.T, a.T, ctx.precision), None

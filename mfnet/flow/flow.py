@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from mfnet.compute.products import exact_products
 from mfnet.flow.evaluator import Evaluator
 from mfnet.flow.objective import Objective
 from mfnet.flow.state import Progress, S, stacked
@@ -129,7 +130,9 @@ class Flow(torch.optim.Optimizer, Generic[S]):
         if self.stop_reason is not None:
             return
         until = float(until)
-        states = [self._advance(*part, until) for part in zip(self.objective.evaluators, self._begun(), strict=True)]
+        with exact_products():
+            parts = zip(self.objective.evaluators, self._begun(), strict=True)
+            states = [self._advance(*part, until) for part in parts]
         self._states = states
         for own, new in zip(self.objective.networks.nodes, stacked(states).nodes, strict=True):
             own.copy_(new)
@@ -139,7 +142,7 @@ class Flow(torch.optim.Optimizer, Generic[S]):
         if self._states is None:
             self._states = []
             for evaluator, nodes in self.objective.parts():
-                with torch.no_grad(), evaluator.threads():
+                with torch.no_grad(), exact_products(), evaluator.threads():
                     self._states.append(self._begin(evaluator, Nodes(nodes.a.clone(), nodes.w.clone())))
         return self._states
 

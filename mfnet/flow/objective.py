@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mfnet.compute.products import exact_products
 from mfnet.flow.batched import Batched
 from mfnet.flow.evaluator import Batch, Evaluator
 from mfnet.flow.fused import Fused, fuses
@@ -81,6 +82,7 @@ class Objective:
         given = self.source(step)
         return [given] if isinstance(given, Batch) else list(given)
 
+    @exact_products()
     def _evaluators_at(self, step: int) -> list[Evaluator]:
         batches = self.batches(step)
         networks, initial = self.networks, self.networks.initial_nodes
@@ -123,6 +125,7 @@ class Objective:
         return [(evaluator, Nodes(*nodes)) for evaluator, *nodes in parts]
 
     @torch.no_grad()
+    @exact_products()
     def margins(self) -> Float[Tensor, "R N"]:
         """m = αyF of a fixed set of examples, at the present nodes."""
         return torch.cat([evaluator.margins(nodes) for evaluator, nodes in self.parts()])

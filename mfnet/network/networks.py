@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mfnet.compute.processes import ALONE, Processes
-from mfnet.compute.products import product
+from mfnet.compute.products import DifferentiableProduct, product
 from mfnet.compute.threads import side_by_side
 from mfnet.network.activations import Activation, Function, activation_of
 from mfnet.network.initial_values import initial_values
@@ -171,7 +171,10 @@ class MeanFieldNetwork(Networks):
         return self(x) - self._average(x, self.a0, self.w0)
 
     def _average(self, x: Tensor, a: Tensor, w: Tensor) -> Tensor:
-        return self.activation.value(x @ w.T / math.sqrt(self.d)) @ a / self.M
+        if self.precision == "full":
+            return self.activation.value(x @ w.T / math.sqrt(self.d)) @ a / self.M
+        z = DifferentiableProduct.apply(x, w / math.sqrt(self.d), self.precision)  # rounded as f₀ is, else F(0) ≠ 0
+        return self.activation.value(z) @ a / self.M
 
     def output(self, x: Float[Tensor, "N d"], *, initial: bool = False) -> Float[Tensor, " N"]:
         """f(x), or f₀(x), streamed in bounded memory, without a gradient."""

@@ -27,7 +27,7 @@ from mfnet.training.module import MeanFieldModule
 from mfnet.training.observation import Observation, Spread
 from mfnet.training.returned import mapping_of, measure_of, spread_of
 from mfnet.training.row import Row, Sink
-from mfnet.training.summary import TAKEN, finite, summarise
+from mfnet.training.summary import TAKEN, device_name, finite, summarise
 
 T = TypeVar("T")
 
@@ -72,10 +72,10 @@ class Recorder(Callback):
         self._latest: Row | None = None
         self._begins = True  # what is seen for the first time, here or where the run goes on
         self._last_k = -1
-        self._seconds_before, self._start = 0.0, time.monotonic()
+        self._seconds_before, self._start, self._device = 0.0, time.monotonic(), ""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._start = time.monotonic()
+        self._start, self._device = time.monotonic(), device_name(pl_module.device)
         if trainer.global_step == 0:
             self._look(pl_module)
         else:  # the run goes on from a checkpoint, whose observation was seen
@@ -291,7 +291,9 @@ class Recorder(Callback):
         seconds = self._seconds_before + time.monotonic() - self._start
         latest = self._latest
         about = {"config": dict(self.config), "identity": self.identity}
-        ended = summarise(module, latest.observation, latest.series, history, names, seconds, stop_reason)
+        ended = summarise(
+            *(module, latest.observation, latest.series, history, names), self._device, seconds, stop_reason
+        )
         summary = about | ended | dict(self.of_theories())
         for observer in list(self._observers):
             summary |= self._ask(observer, partial(self._summary, observer, history, names, summary)) or {}

@@ -48,6 +48,7 @@ def summarise(
     last: Mapping[str, Spread],
     history: Mapping[str, Float[np.ndarray, " K"]],
     theories: Sequence[str],
+    device: str,
     wall_seconds: float,
     stop_reason: str,
 ) -> dict[str, Any]:
@@ -59,6 +60,7 @@ def summarise(
         last: Every series then.
         history: Columns of ``history.csv``.
         theories: Names of the theories.
+        device: What it was trained on; Lightning has moved the networks from there by now.
         wall_seconds: Seconds that the run has taken.
         stop_reason: How it ended.
     """
@@ -66,7 +68,7 @@ def summarise(
     result: dict[str, Any] = {
         "version": mfnet.__version__,
         "git_commit": git_commit(),
-        "device": device_name(module.device),
+        "device": device,
         "dtype": str(module.network.w.dtype).removeprefix("torch."),
         "wall_seconds": wall_seconds,
         "evaluator": flow.objective.evaluators[0].name,
