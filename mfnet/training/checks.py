@@ -16,6 +16,8 @@ from lightning.pytorch.loggers import Logger
 from mfnet.compute.launch import launch
 from mfnet.data import ObservedData
 from mfnet.flow import Flow
+from mfnet.flow.surrogate import WRITTEN_OUT
+from mfnet.network.networks import TILE_ELEMENTS
 from mfnet.record.series import SERIES
 from mfnet.setup.checks import check_memory, check_targets, unknown
 from mfnet.setup.errors import InvalidSettingError
@@ -31,6 +33,9 @@ from mfnet.training.sinks.tags import FINAL, NETWORK
 
 #: Packages that loggers of Lightning's need, each an extra of mfnet's.
 NEEDS = {"WandbLogger": "wandb", "MLFlowLogger": "mlflow"}
+
+#: Copies that a step on a GPU makes, at most: of the examples by forecasts, in float32, and of the nodes.
+FORECASTS, NODES = 6, 16
 
 _ONLINE_ALONE = "data that are new at each step go with one network; use replicas=1 and a sweep over seed"
 
@@ -65,6 +70,45 @@ def check_pieces(pieces: Pieces) -> None:
     check_theories(pieces, online=data.online)
     if launch().rank == 0:
         check_memory(setup.config)
+        check_gpu_memory(pieces)
+
+
+def check_gpu_memory(pieces: Pieces) -> None:
+    """Checks that the examples and nodes of a process fit into the free memory of its GPU, if it takes one.
+
+    The estimate counts what grows with the run: all examples, also those that are mapped from a file on the CPU, what
+    forecasts make of them, and the nodes of a step with those of the last. A tile of a pass over the examples is added.
+
+    Raises:
+        InvalidSettingError: If they do not.
+    """
+    setup = pieces.setup
+    if setup.trainer["accelerator"] == "cpu" or not torch.cuda.is_available():
+        return
+    config, divide, processes = setup.config, setup.trainer["divide"], n_processes(setup)
+    bytes_ = 8 if pieces.precision == "float64" else 4
+    n_train, n_test = (config["data"].get(key, 0) for key in ("n_train", "n_test"))
+    n_train, n_test = (n // (processes if divide == "rows" else 1) for n in (n_train or setup.N, n_test))
+    nodes = setup.M // (processes if divide == "nodes" else 1)
+    forecasts = FORECASTS * 4 * n_train if n_train <= WRITTEN_OUT["cuda"] else 4 * n_train
+    of_examples = (bytes_ * (n_train + n_test) + forecasts) * (setup.d + 2)
+    needed = setup.replicas * (of_examples + bytes_ * NODES * nodes * (setup.d + 1)) + 2 * bytes_ * TILE_ELEMENTS["cuda"]
+    free = min(_free_memory(i) for i in range(min(setup.trainer["devices"], torch.cuda.device_count())))
+    if needed > free:
+        raise InvalidSettingError(
+            f"N={setup.N}, d={setup.d}, M",
+            setup.M,
+            f"needs about {needed / 2**30:.3g} GiB of a GPU's memory, and {free / 2**30:.3g} GiB are free; use "
+            "trainer.accelerator=cpu, or more trainer.devices",
+        )
+
+
+def _free_memory(device: int) -> float:
+    """Bytes of a GPU's memory that are free, or all where the driver does not say."""
+    try:
+        return float(torch.cuda.mem_get_info(device)[0])
+    except (RuntimeError, AssertionError, AttributeError):
+        return float(torch.cuda.get_device_properties(device).total_memory)
 
 
 def _check_kind(builder: Builder, key: str, kind: type) -> Any:

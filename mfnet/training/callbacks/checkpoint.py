@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,11 @@ from lightning.pytorch.callbacks import Checkpoint, Timer
 from mfnet.setup.setup import Setup
 from mfnet.training.checkpoint import contents
 from mfnet.training.module import MeanFieldModule
+from mfnet.training.saving import Replacing
 
 
 class LastCheckpoint(Checkpoint):
-    """Saves after each observation, replacing the file as a whole; Lightning calls it after the other callbacks.
+    """Saves after each observation (`mfnet.training.saving`); Lightning calls it after the other callbacks.
 
     Args:
         path: The checkpoint; None where there is none, and others are told what `read_checkpoint` needs.
@@ -28,13 +28,13 @@ class LastCheckpoint(Checkpoint):
     def __init__(self, path: Path | None, setup: Setup, loggers: Mapping[str, str] | None = None):
         self.path, self.described, self.loggers = path, setup, dict(loggers or {})
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if self.path is not None:
+            trainer.strategy.checkpoint_io = Replacing(self.path, trainer.strategy.checkpoint_io)
+
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: object) -> None:
-        if self.path is None:
-            return
-        temporary = self.path.with_suffix(".part")
-        trainer.save_checkpoint(temporary)  # by every process: what is divided is gathered; the first one writes
-        if trainer.is_global_zero:
-            os.replace(temporary, self.path)
+        if self.path is not None:
+            trainer.save_checkpoint(self.path)  # by every process: what is divided is gathered; the first one writes
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         assert isinstance(pl_module, MeanFieldModule)
