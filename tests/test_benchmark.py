@@ -19,7 +19,7 @@ from support.type_checks import unchecked
 ROOT = Path(__file__).parents[1]
 SCRIPTS = ROOT / "scripts"
 CPU = torch.device("cpu")
-TABLES = ("A single gradient", "Whole ways", "Small problems", "Peak memory", "An ensemble")
+TABLES = ("A single gradient", "Whole ways", "Small problems", "Reduced precision", "Peak memory", "An ensemble")
 
 pytestmark = [pytest.mark.slow, pytest.mark.unchecked]
 
@@ -39,14 +39,14 @@ def tiny(**changes):
 
     way = settings.Way(1.0, 1.0, 100, 20, (10.0, 20.0))
     sizes = {
-        "N": (80,),
-        "M": (20,),
+        "sizes": ((80, 20),),
         "ways": (way,),
         "small": ((60, 20, 4),),
         "halvings": 1,
         "memory_sizes": ((100, 20),),
+        "precision_sizes": ((80, 20), (60, 20)),
     }
-    quick = replace(settings.QUICK, **sizes, replicas=2, budget=0.0)
+    quick = replace(settings.QUICK, **sizes, replicas=(2,), budget=0.0)
     threads = torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch, unchecked():
         patch.setattr(settings, "QUICK", quick)
@@ -110,6 +110,7 @@ def test_every_table_says_what_made_it(page, sections):
         ("A single gradient", 1, ("ours, ms", "(a)/ours", "(a′)/ours", "(b)/ours", "ours/(c)", "ours/(c′)")),
         ("Whole ways", 5, ("steps", "gradients", "s", "s/ours")),
         ("Small problems", 4, ("steps", "processor s", "wall s", "processor/ours", "wall/ours", "Δγ")),
+        ("Reduced precision", 3, ("ms", "rates", "outputs", "margins, α = 1", "displacement, α = 1")),
         ("Peak memory", 1, ("one gradient", "3 steps of the flow", "a step of (a)")),
         ("An ensemble", 2, ("together, s", "one after the other, s", "ratio", "median Δw", "largest Δw")),
     ],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
@@ -28,7 +28,8 @@ def product(a: Float[Tensor, "p k"], b: Float[Tensor, "q k"], precision: str = "
         a: Left factor.
         b: Right factor, transposed.
         precision: 'full', or, for float32 only, 'tf32' or 'bf16': factors rounded to 10 or 7 bits, sums in float32. A
-            GPU computes that faster; on a CPU only the rounding is done, so that its effect can be seen.
+            GPU computes that faster (`mfnet.flow.fused` is more exact than its 'tf32'); on a CPU only the rounding is
+            done, so that its effect can be seen.
     """
     if a.shape[1] == 0:  # oneDNN makes no empty sums
         return a.new_zeros(len(a), len(b))
@@ -55,9 +56,11 @@ def _rounded(values: Float[Tensor, "p k"], bits: int) -> Float[Tensor, "p k"]:
     return ((raw + ((1 << (dropped - 1)) - 1) + last_kept) & ~((1 << dropped) - 1)).view(torch.float32)
 
 
-def exact_products() -> AbstractContextManager[None]:
+@contextmanager
+def exact_products() -> Iterator[None]:
     """Inside, a GPU's float32 products are those of float32, whatever the caller has allowed torch to do."""
-    return _float32_products("ieee")
+    with _float32_products("ieee"):
+        yield
 
 
 @contextmanager

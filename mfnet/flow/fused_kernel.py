@@ -8,9 +8,11 @@ all of a float32's significand, and products of parts that do not matter are lef
 TF32, and faster. The derivative of a ReLU is exact in one part.
 """
 
+# mypy: disable-error-code="no-untyped-def"
+# (Triton compiles the kernels; their arguments are pointers, numbers, and constants in capitals)
+
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import torch

@@ -92,7 +92,9 @@ def check_gpu_memory(pieces: Pieces) -> None:
     nodes = setup.M // (processes if divide == "nodes" else 1)
     forecasts = FORECASTS * 4 * n_train if n_train <= WRITTEN_OUT["cuda"] else 4 * n_train
     of_examples = (bytes_ * (n_train + n_test) + forecasts) * (setup.d + 2)
-    needed = setup.replicas * (of_examples + bytes_ * NODES * nodes * (setup.d + 1)) + 2 * bytes_ * TILE_ELEMENTS["cuda"]
+    needed = (
+        setup.replicas * (of_examples + bytes_ * NODES * nodes * (setup.d + 1)) + 2 * bytes_ * TILE_ELEMENTS["cuda"]
+    )
     free = min(_free_memory(i) for i in range(min(setup.trainer["devices"], torch.cuda.device_count())))
     if needed > free:
         raise InvalidSettingError(

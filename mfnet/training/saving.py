@@ -11,7 +11,7 @@ from lightning.fabric.plugins import CheckpointIO
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-StrPath = str | os.PathLike[str]
+StrPath = str | Path
 
 
 class Replacing(CheckpointIO):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import logging
 import sys
 import warnings
@@ -14,7 +15,7 @@ from pathlib import Path
 import torch
 
 import benchmark
-from benchmark import ensemble, gradient, machine, memory, settings, small, ways
+from benchmark import ensemble, gradient, machine, memory, precision, settings, small, ways
 from benchmark.page import Table, write_section
 from benchmark.settings import Settings
 from mfnet.compute.threads import one_thread
@@ -23,6 +24,7 @@ TABLES: dict[str, Table] = {
     "gradient": gradient.TABLE,
     "way": ways.TABLE,
     "small": small.TABLE,
+    "precision": precision.TABLE,
     "memory": memory.TABLE,
     "ensemble": ensemble.TABLE,
 }
@@ -46,11 +48,13 @@ def parser() -> argparse.ArgumentParser:
 
 def settings_of(args: argparse.Namespace) -> Settings:
     """What follows from the arguments."""
-    base = settings.QUICK if args.quick else settings.FULL
+    base = settings.QUICK if args.quick else settings.CUDA if args.device == "cuda" else settings.FULL
+    sizes = itertools.product(
+        args.N or sorted({N for N, _ in base.sizes}), args.M or sorted({M for _, M in base.sizes})
+    )
     return replace(
         base,
-        N=tuple(args.N or base.N),
-        M=tuple(args.M or base.M),
+        sizes=tuple(sizes) if args.N or args.M else base.sizes,
         ways=tuple(way for way in base.ways if args.N is None or way.N in args.N),
         threads=args.threads or base.threads or torch.get_num_threads(),
         device=torch.device(args.device),
@@ -69,10 +73,15 @@ def written(argv: Sequence[str]) -> str:
     return " ".join(words)
 
 
+def heading(table: Table, device: torch.device) -> str:
+    """Of a table's section."""
+    return table.title if device.type == "cpu" else f"{table.title}, on a GPU"
+
+
 def made(table: Table, own: Settings, first_line: str) -> str:
     """Prints a table as it comes; all of it."""
     lines = [first_line, ""]
-    print(f"## {table.title}\n\n{first_line}\n", flush=True)
+    print(f"## {heading(table, own.device)}\n\n{first_line}\n", flush=True)
     for line in table.lines(own):
         print(line, flush=True)
         lines.append(line)
@@ -96,10 +105,11 @@ def main(argv: Sequence[str] | None = None) -> None:
             f"Last run: {machine.provenance(own.device, commit)}. Each table says what made it.\n"
         )
         for name, table in TABLES.items():
-            if args.only not in (None, name):
+            if args.only not in (None, name) or name not in own.tables:
                 continue
             with one_thread() if table.one_thread else nullcontext():
                 first_line = f"`{written(argv)}`: {machine.provenance(own.device, commit)}."
                 text = made(table, own, first_line)
             if page is not None:
-                write_section(page, header, [each.title for each in TABLES.values()], table.title, text)
+                titles = [heading(each, where) for where in (settings.CPU, own.device) for each in TABLES.values()]
+                write_section(page, header, titles, heading(table, own.device), text)

@@ -22,11 +22,11 @@ N, M, DIMENSION = 1000, 100, 20
 class EnsembleCase:
     """Replicas of ``mfnet train M=100 N=1000 d=20``, which stop at its observations; together, or one by one."""
 
-    def __init__(self, dtype: torch.dtype, R: int, device: torch.device):
+    def __init__(self, dtype: torch.dtype, R: int, alone: int, device: torch.device):
         self.times = log_spaced(20.0)[1:]
         make = partial(make_problem, N, M, DIMENSION, device=device, dtype=dtype)
-        self.whole, self.problems = make(seed=0, replicas=R), [make(seed=seed) for seed in range(R)]
-        self.device = device
+        self.whole, self.problems = make(seed=0, replicas=R), [make(seed=seed) for seed in range(min(R, alone))]
+        self.R, self.device = R, device
 
     def flow(self, problem: Problem) -> Averaged:
         """The flow of one or of many, at its end."""
@@ -50,6 +50,8 @@ class EnsembleCase:
                 if name == "together":
                     (ensemble,) = flows
         (wall, processor), (wall_alone, processor_alone) = (np.median(each, axis=0) for each in seconds.values())
+        all_of_them = self.R / len(self.problems)
+        wall_alone, processor_alone = all_of_them * wall_alone, all_of_them * processor_alone
         ratios = ratio(wall_alone, wall), ratio(processor_alone, processor)
         return f"{wall:.2f}", f"{wall_alone:.2f}", *ratios, *compared(ensemble, flows)
 
@@ -57,7 +59,7 @@ class EnsembleCase:
 def compared(ensemble: Averaged, flows: Sequence[Averaged]) -> Sequence[str]:
     """How many replicas end like their single flows, and the median and largest relative difference of their w."""
     differences, equal = [], 0
-    for flow, w, together in zip(flows, ensemble.objective.networks.nodes.w, ensemble.progress, strict=True):
+    for flow, w, together in zip(flows, ensemble.objective.networks.nodes.w, ensemble.progress, strict=False):
         networks, (alone,) = flow.objective.networks, flow.progress
         own, initial = networks.nodes.w[0], networks.initial_nodes.w[0]
         differences.append(float((w - own).norm() / (own - initial).norm()))
@@ -66,17 +68,20 @@ def compared(ensemble: Averaged, flows: Sequence[Averaged]) -> Sequence[str]:
 
 
 def rows(settings: Settings) -> Iterator[Sequence[object]]:
-    """An ensemble in both types."""
-    for dtype in (torch.float32, torch.float64):
-        case = EnsembleCase(dtype, settings.replicas, settings.device)
-        yield settings.replicas, name_of(dtype), *case.row(settings.turns)
+    """The smallest ensemble in every type, the others in the first."""
+    smallest = min(settings.replicas)
+    cases = [(smallest, dtype) for dtype in settings.dtypes]
+    cases += [(R, settings.dtypes[0]) for R in settings.replicas if smallest != R]
+    for R, dtype in cases:
+        yield R, name_of(dtype), *EnsembleCase(dtype, R, settings.alone, settings.device).row(settings.turns)
 
 
 def about(settings: Settings) -> str:
     """What the columns are."""
     return (
-        f"M = {M}, N = {N}, d = {DIMENSION}, α = 1, to t = 500, against single flows, on one thread. Δw: difference of "
-        "a replica's weights from those of its single flow, relative to how far these have moved."
+        f"M = {M}, N = {N}, d = {DIMENSION}, α = 1, to t = 500, against single flows, of which {settings.alone} "
+        "at most are run, on one thread. Δw: difference of a replica's weights from those of its single flow, "
+        "relative to how far these have moved."
     )
 
 

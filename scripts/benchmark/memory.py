@@ -47,17 +47,29 @@ def peak(name: str, N: int, M: int, kind: str, threads: int) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
 
 
+def measured(N: int, M: int, settings: Settings) -> list[str]:
+    """What is measured of a size."""
+    return [name for name in MEASURED if name != "a" or fits(N, M, settings.device)]
+
+
+def cells(N: int, M: int, peaks: dict[str, float]) -> Sequence[object]:
+    """A row."""
+    return f"{N:g}", f"{M:g}", *(f"{peaks[name] / 2**20:.0f}" if name in peaks else "–" for name in MEASURED)
+
+
 def rows(settings: Settings) -> Iterator[Sequence[object]]:
     """Peak memory, each case in its own process."""
+    if settings.device.type == "cuda":  # which says itself what was used
+        for N, M in settings.memory_sizes:
+            yield cells(N, M, {name: peak(name, N, M, "cuda", 1) for name in measured(N, M, settings)})
+        return
     context = multiprocessing.get_context("forkserver")  # a process keeps its parent's high-water mark over an exec
     context.set_forkserver_preload(["mfnet.training.build"])
     with ProcessPoolExecutor(1, mp_context=context, max_tasks_per_child=1) as processes:
         for N, M in settings.memory_sizes:
-            names = [name for name in MEASURED if name != "a" or fits(N, M, settings.device)]
             where = str(settings.device), torch.get_num_threads()
-            peaks = [processes.submit(peak, name, N, M, *where).result() for name in names]
-            cells = [f"{value / 2**20:.0f}" for value in peaks] + ["–"] * (len(MEASURED) - len(names))
-            yield f"{N:g}", f"{M:g}", *cells
+            names = measured(N, M, settings)
+            yield cells(N, M, {name: processes.submit(peak, name, N, M, *where).result() for name in names})
 
 
 TABLE = Table(

@@ -63,9 +63,11 @@ def make_problem(
     seed: int = SEED,
     n_test: int = 1,
     replicas: int = 1,
+    precision: str | None = None,
 ) -> Problem:
     """What ``mfnet train`` would train; the same for the same sizes, but for rounding."""
-    own = {"seed": seed, "replicas": replicas, "data.n_test": n_test, "trainer.precision": name_of(dtype)}
+    asked = precision or name_of(dtype)
+    own = {"seed": seed, "replicas": replicas, "data.n_test": n_test, "trainer.precision": asked}
     pieces = Pieces(Setup.of(M=M, N=N, d=d, theory=None, **own))
     tasks = pieces.data.tasks
     train, test = (

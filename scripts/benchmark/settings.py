@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -41,13 +42,17 @@ class Settings:
     """How much is done for each table, and where.
 
     Attributes:
-        N, M: Sizes of the single gradients.
+        tables: Which tables are made.
+        sizes: (N, M) of the single gradients.
         ways: The whole ways.
         small: (N, M, d) of the small problems.
         seeds: Networks and data of each small problem.
         halvings: How often (a)'s Δt is halved at most to be as accurate as ours.
         memory_sizes: (N, M) whose memory is measured.
-        replicas: Networks of the ensemble.
+        precision_sizes: (N, M) of the gradients in reduced precision, and of the runs whose errors are compared.
+        replicas: Networks of the ensembles.
+        dtypes: Types of the first of them.
+        alone: How many of its networks are trained one after the other, at most; the rest takes as long.
         turns: Runs of everything that is run whole; medians are reported.
         budget: Seconds that contestants take turns for, about.
         patience: Seconds after which (d) is stopped on a way.
@@ -57,8 +62,8 @@ class Settings:
         reference: Whether errors on the ways are compared with a finer flow.
     """
 
-    N: tuple[int, ...] = (1000, 10_000, 100_000)
-    M: tuple[int, ...] = (100, 400, 10_000)
+    tables: tuple[str, ...] = ("gradient", "way", "small", "precision", "memory", "ensemble")
+    sizes: tuple[tuple[int, int], ...] = tuple(itertools.product((1000, 10_000, 100_000), (100, 400, 10_000)))
     ways: tuple[Way, ...] = (
         Way(1.0, 1.0, 10_000, 400, TIMES, to_satisfied=True),
         Way(1e-3, 1e-3, 10_000, 400, (0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3)),
@@ -69,7 +74,10 @@ class Settings:
     seeds: int = 4
     halvings: int = 4
     memory_sizes: tuple[tuple[int, int], ...] = ((10_000, 400), (10_000, 10_000), (10_000, 100_000))
-    replicas: int = 32
+    precision_sizes: tuple[tuple[int, int], tuple[int, int]] = ((10_000, 400), (4000, 400))
+    replicas: tuple[int, ...] = (32,)
+    dtypes: tuple[torch.dtype, ...] = (torch.float32, torch.float64)
+    alone: int = 32
     turns: int = 3
     budget: float = 20.0
     patience: float = 300.0
@@ -86,16 +94,37 @@ class Settings:
 
 FULL = Settings()
 
+#: Large networks, and many: what a GPU is for.
+CUDA = Settings(
+    tables=("gradient", "way", "precision", "memory", "ensemble"),
+    sizes=((10_000, 400), (100_000, 400), (10_000, 10_000), (100_000, 100_000), (10_000, 1_000_000)),
+    ways=(
+        Way(1.0, 1.0, 10_000, 400, TIMES, to_satisfied=True),
+        Way(1.0, 1.0, 100_000, 400, tuple(t for t in TIMES if t <= 1e3)),
+        Way(1.0, 1.0, 10_000, 10_000, tuple(t for t in TIMES if t <= 300.0)),
+        Way(1.0, 1.0, 100_000, 100_000, (3.0, 10.0, 30.0)),
+        Way(1.0, 1.0, 10_000, 1_000_000, (3.0, 10.0, 30.0)),
+    ),
+    memory_sizes=((10_000, 400), (10_000, 10_000), (100_000, 100_000), (10_000, 1_000_000)),
+    precision_sizes=((100_000, 100_000), (4000, 400)),
+    replicas=(32, 256, 1024),
+    dtypes=(torch.float32,),
+    alone=3,
+    turns=1,
+    budget=1.0,
+    patience=5.0,
+)
+
 #: One small case a table, on one thread.
 QUICK = Settings(
-    N=(1000,),
-    M=(100,),
+    sizes=((1000, 100),),
     ways=(Way(1.0, 1.0, 1000, 100, TIMES, to_satisfied=True),),
     small=((100, 50, 5),),
     seeds=1,
     halvings=2,
     memory_sizes=((1000, 100),),
-    replicas=4,
+    precision_sizes=((1000, 100), (200, 20)),
+    replicas=(4,),
     turns=1,
     budget=1.0,
     patience=3.0,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -13,10 +13,10 @@ from benchmark.following import deviations, followed
 from benchmark.lightning_loop import lightning_loop
 from benchmark.our_way import Errors, OurWay, expected_on, fixed_steps
 from benchmark.page import Table, ratio
-from benchmark.plain import autograd_loop, compiled_note, compiles
+from benchmark.plain import autograd_loop, compiled_note, compiles, fits
 from benchmark.problems import Observer, Problem, make_problem
 from benchmark.settings import N_TEST, D, Settings, Way
-from benchmark.timing import block_size, interleaved
+from benchmark.timing import Contestant, block_size, interleaved
 
 
 class Cost(NamedTuple):
@@ -55,10 +55,12 @@ def costs(way: Way, settings: Settings) -> list[Cost]:
     device = settings.device
     problem = make_problem(way.N, way.M, device=device, dtype=way.dtype, n_test=N_TEST)
     ours = OurWay(way, problem)
-    makers = {"(a)": partial(autograd_loop, problem, way.alpha)}
-    if compiles(device):
+    fit = fits(way.N, way.M, device)
+    makers: dict[str, Callable[..., Contestant]] = {"(a)": partial(autograd_loop, problem, way.alpha)} if fit else {}
+    if fit and compiles(device):
         makers["(a′)"] = partial(autograd_loop, problem, way.alpha, compiled=True)
-    makers["(b)"] = partial(lightning_loop, problem, way.alpha)
+    if fit:
+        makers["(b)"] = partial(lightning_loop, problem, way.alpha)
     if way.dtype is torch.float64:
         makers["(a) in float32"] = partial(autograd_loop, make_problem(way.N, way.M, device=device), way.alpha)
     loops = {name: make() for name, make in makers.items()}
@@ -67,6 +69,8 @@ def costs(way: Way, settings: Settings) -> list[Cost]:
     flow = ours.flow
     end = f"{flow.stop_reason or 't_max'} at {flow.t:.4g}"
     found = [Cost("ours", end, flow.n_steps, flow.n_evaluations, seconds["ours"], ours.observed)]
+    if not fit:
+        return found
     n_steps = fixed_steps(way, flow.t, device)
     for name, make in makers.items():
         total = make(dt=way.dt)(n_steps) if settings.full else n_steps * seconds[name]
@@ -92,7 +96,7 @@ def about(settings: Settings) -> str:
         f"With d = {D}. Ours with its observations, all others without; (a), (a′), (b): {how}. (d) is run, with a "
         f"bound of {BOUND:g} on the change of the gradient and steps of at least (a)'s Δt{stopped}. With --reference: "
         "differences of training and test error from rotation steps of Δt/10 in float64, the largest of all "
-        "observations." + compiled_note(settings.device)
+        "observations. Where autograd's arrays do not fit, ours is alone." + compiled_note(settings.device)
     )
 
 

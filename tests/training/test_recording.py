@@ -6,11 +6,13 @@ import json
 
 import numpy as np
 import pytest
+from lightning.pytorch.strategies import Strategy
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import mfnet
 from mfnet.figures import FIGURES
 from mfnet.setup.errors import SettingError
+from mfnet.training import recorder
 from mfnet.training.sinks import Files
 from mfnet.training.summary import TAKEN
 from support.command import NO_EVENTS, SMALL, assert_same_files, columns, summary
@@ -337,3 +339,14 @@ def test_a_theory_that_fails_where_a_run_ends_is_left_out(capsys):
     assert np.isfinite(run.history["gamma_late"][:-1]).all()
     assert np.isnan(run.history["gamma_late"].iloc[-1])
     json.dumps(run.summary, allow_nan=False)
+
+
+def test_the_summary_names_the_device_of_the_training(monkeypatch):
+    """Lightning has moved the networks to the CPU when the summary is made."""
+    over = []
+    tear_down = Strategy.teardown
+    monkeypatch.setattr(Strategy, "teardown", lambda self: over.append(True) or tear_down(self))
+    monkeypatch.setattr(recorder, "device_name", lambda device: "cpu" if over else "a GPU")
+    run = mfnet.train(**SHORT, theory=None)
+    assert over
+    assert run.summary["device"] == "a GPU"
