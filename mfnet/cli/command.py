@@ -28,6 +28,7 @@ commands:
   predict    the theory alone, without training (under two seconds)
   reproduce  the paper's figures and more: the runs that a figure needs, and the figure (--list)
   collect    every run below a directory in one table, averaged over seeds, with figures
+  figures    the figures of runs of a sweep, which draw none by themselves
   validate   hold the theory's claims against simulations and write their page (--quick: a minute)
 
 examples:
@@ -120,6 +121,13 @@ def _validate(arguments: Sequence[str]) -> int:
     return validate_claims(arguments)
 
 
+def _figures(arguments: Sequence[str]) -> int:
+    """The figures of single runs, from their files."""
+    from mfnet.cli.figures import main as figures
+
+    return figures(arguments)
+
+
 def _collect(arguments: Sequence[str]) -> int:
     """Tables and figures of many runs."""
     from mfnet.cli.collect import main as collect
@@ -134,5 +142,6 @@ COMMANDS: dict[str, Callable[[Arguments, Sequence[str]], int]] = {"train": train
 OTHER_COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "reproduce": _reproduce,
     "collect": _collect,
+    "figures": _figures,
     "validate": _validate,
 }

@@ -68,7 +68,8 @@ def follow(training: Any, shown_how: Callable[[], str], *, in_short: bool = Fals
     if in_short:
         print(f"{where}\n  {brief(run.summary)}", flush=True)
     else:
-        lines = [report(run.contents), f"figures      {shown(directory.figures)}"]
+        figures = shown(directory.figures) if directory.figures.exists() else f"mfnet figures {where}"
+        lines = [report(run.contents), f"figures      {figures}"]
         if directory.tensorboard.exists():
             lines += [
                 f"TensorBoard  tensorboard --logdir {shown(directory.tensorboard)}",
@@ -114,7 +115,7 @@ def _train_in_sweep(setup: Setup, directory: RunDirectory) -> None:
         if checkpoint is not None and not checkpoint.may_go_on:  # it was killed while it wrote its last files
             checkpoint = None
         directory.failure.unlink(missing_ok=True)
-        training = Training(setup, directory, checkpoint)
+        training = Training(setup, directory, checkpoint, in_sweep=True)
         follow(training, lambda: f"\nmfnet: interrupted in {shown(directory.path)}", in_short=True)
     except Exception as error:
         directory.write_failure(traceback.format_exc())

@@ -162,7 +162,8 @@ def _after(jobs: Sequence[Job], command: Sequence[str]) -> tuple[str, bool]:
     head = f"{complete} of {_runs(len(jobs))} complete in {run.shown(jobs[0].root)}"
     if complete < len(jobs):
         lines.append(f"the same command goes on: {' '.join(command)}")
-    lines.append(f"tables and figures: mfnet collect {run.shown(jobs[0].root)}")
+    root = run.shown(jobs[0].root)
+    lines.append(f"tables and figures: mfnet collect {root}; figures of single runs: mfnet figures RUN")
     return "\n".join([head, *lines]), complete == len(jobs) and len(lines) == 1
 
 

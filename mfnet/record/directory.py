@@ -42,7 +42,9 @@ class RunInUseError(Exception):
 
 
 class RunDirectory:
-    """Where a run leaves its files. Each is replaced as a whole, so that a reader never sees half of one.
+    """Where a run leaves its files.
+
+    The history grows by a line at a time; all others are replaced as a whole, so that a reader never sees half of one.
 
     - ``history.csv``: a row an observation, ``k, t`` and ``NAME_network``, ``NAME_theory``, ``NAME_theory_lo``,
       ``NAME_theory_hi`` for each series;
@@ -114,6 +116,17 @@ class RunDirectory:
             writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
+
+    def append_history(self, row: Mapping[str, float]) -> None:
+        """Adds a row with the columns of those that are there; what cannot be written as a whole is taken back."""
+        with self.history.open("a", newline="") as file:
+            size = file.tell()
+            try:
+                file.write(",".join(map(str, row.values())) + "\n")
+                file.flush()
+            except OSError:
+                file.truncate(size)
+                raise
 
     def read_history(self) -> dict[str, Float[np.ndarray, " K"]]:
         """Columns of ``history.csv`` by name."""

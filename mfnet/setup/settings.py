@@ -101,6 +101,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("seed", _integer(0), "must be a whole number of at least 0"),
     Setting("replicas", *COUNT),
     Setting("ckpt", _optional(_text), "must be the path of a checkpoint, or null", Effect.NONE),
+    Setting("figures", _optional(_boolean), "must be true, false, or null for all but sweeps", Effect.NONE),
     Setting("objective", _optional(_text), "must be a number of summary.json, such as test_error", Effect.NONE),
     Setting("mean_field"),
     Setting("mean_field.dt", *POSITIVE_OR_NULL),

@@ -48,6 +48,7 @@ class Setup:
         callbacks: What looks at it, by name.
         logger: Where curves are logged, by name.
         trainer: Where and how exactly it is computed, and options of Lightning's trainer.
+        figures: Whether it draws its figures when it ends; None: unless it is one of a sweep.
         objects: Pieces that were given as Python objects, by the key of the setting that they stand for.
         follows: Settings that follow ``seed``, and so differ among replicas.
         asked: What `of` was given, of a setup that was made by it.
@@ -73,6 +74,7 @@ class Setup:
     callbacks: Mapping[str, Piece]
     logger: Mapping[str, Piece]
     trainer: Mapping[str, Any]
+    figures: bool | None = None
     objects: Mapping[str, Any] = field(default_factory=dict, repr=False)
     follows: tuple[str, ...] = field(default=("data.seed",), compare=False, repr=False)
     asked: Asked | None = field(default=None, compare=False, repr=False)

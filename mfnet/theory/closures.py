@@ -67,6 +67,7 @@ from jaxtyping import Float
 
 from mfnet.theory.arrays import Array, Numbers
 from mfnet.theory.closure_flow import ClosureFlow, Observed
+from mfnet.theory.growing import Growing
 from mfnet.theory.losses import check_convex
 from mfnet.theory.mean_field import MeanField
 from mfnet.theory.overlay import Curve, Draw, Nodes, Theory, drawn_nodes
@@ -105,8 +106,8 @@ class _Done:
     """How far a closure has been solved: where its flow is, and what it has observed on the way."""
 
     flow: ClosureFlow | None = None
-    t: list[float] = field(default_factory=list)
-    observed: list[Observed] = field(default_factory=list)
+    t: Growing = field(default_factory=Growing)
+    observed: list[Growing] = field(default_factory=lambda: [Growing() for _ in Observed._fields])
 
 
 @dataclass(frozen=True)
@@ -167,15 +168,16 @@ class LinearClosure(Theory):
             raise ValueError(f"times must be finite, not negative, and increase, and are {t}")
         done = self._done
         shared = min(len(t), len(done.t))
-        if not np.array_equal(t[:shared], done.t[:shared]) or done.flow is None:
+        if not np.array_equal(t[:shared], done.t.values[:shared]) or done.flow is None:
             theta = np.column_stack([self.draw.a0, self.draw.w0]) if self.start == "actual" else None
             done.flow = ClosureFlow(self.mean_field, self.draw, theta, self._memory, self.resolution)
-            done.t, done.observed = [], []
+            done.t, done.observed = Growing(), [Growing() for _ in Observed._fields]
         for time in t[len(done.t) :]:
             done.flow.advance_to(float(time))
             done.t.append(float(time))
-            done.observed.append(done.flow.observe())
-        return ClosureSolution(t, *(np.array(column) for column in zip(*done.observed[: len(t)], strict=True)))
+            for column, value in zip(done.observed, done.flow.observe(), strict=True):
+                column.append(value)
+        return ClosureSolution(t, *(column.values[: len(t)] for column in done.observed))
 
     def series(self, t: Numbers) -> dict[str, Curve]:
         solution = self.solve(t)

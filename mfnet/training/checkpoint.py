@@ -21,7 +21,7 @@ from mfnet.setup.setup import Setup
 _KEY = "mfnet"
 
 #: What is saved, and how; raised when that changes, so that an older checkpoint is refused.
-_FORMAT = 3
+_FORMAT = 4
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def contents(
             "format": _FORMAT,
             "version": mfnet.__version__,
             "k": k,
-            "times": times.tolist(),
+            "times": torch.from_numpy(times),
             "stop_reason": stop_reason and str(stop_reason),
             "config": setup.config,
             "follows": list(setup.follows),
@@ -125,5 +125,5 @@ def read_checkpoint(path: Path) -> Checkpoint:
         problem = "was written by an earlier version of mfnet, whose runs this one cannot go on with; start it anew"
         raise InvalidSettingError("ckpt", path, problem)
     reason = saved["stop_reason"] and StopReason(saved["stop_reason"])
-    times = np.array(saved["times"])
+    times = saved["times"].numpy()
     return Checkpoint(path, saved["k"], times, reason, saved["config"], saved["follows"], saved["loggers"])

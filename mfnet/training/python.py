@@ -132,7 +132,8 @@ def sweep(*, directory: Directory | None = None, **settings: Any) -> Runs:
     """A run for every combination of the settings that have several values, in a list, a range or an array.
 
     Small networks that differ in nothing but seeds in a row are trained side by side, as replicas of one run. With a
-    ``directory`` each run has one of its own in it, runs that are complete are read, and those that were cut off go on.
+    ``directory`` each run has one of its own in it, runs that are complete are read, and those that were cut off go on;
+    they draw no figures there but with ``figures=True``.
 
     Args:
         directory: Where the runs leave their files; without one nothing is written.
@@ -193,13 +194,14 @@ def _by_seeds(settings: Mapping[str, Any], seeds: Sequence[Any]) -> list[Setup]:
 def _training(setup: Setup, directory: Directory | None) -> Training | Run:
     """A run that is about to start, or goes on, or has been complete before."""
     if directory is None:
-        return Training(setup)
+        return Training(setup, in_sweep=True)
     kept = RunDirectory(Path(directory) / setup.name)
     if kept.state() is RunState.COMPLETE:
         return _again(setup, kept)
     check_directory("directory", kept.path, new=False)
     checkpoint = read_checkpoint(kept.checkpoint) if kept.checkpoint.exists() else None
-    return Training(setup, kept, checkpoint if checkpoint is not None and checkpoint.may_go_on else None)
+    goes_on = checkpoint is not None and checkpoint.may_go_on
+    return Training(setup, kept, checkpoint if goes_on else None, in_sweep=True)
 
 
 def load(directory: Directory) -> Run:

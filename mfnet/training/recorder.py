@@ -18,9 +18,11 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Timer
 
 from mfnet.record.contents import Arrays, Contents
+from mfnet.record.history import History
 from mfnet.record.stop_reason import StopReason
 from mfnet.setup.pieces import said, told
 from mfnet.theory import Curve
+from mfnet.theory.growing import Growing
 from mfnet.theory.prediction import Prediction
 from mfnet.training.callbacks.observer import Observer
 from mfnet.training.module import MeanFieldModule
@@ -63,8 +65,8 @@ class Recorder(Callback):
         self.config, self.identity, self.of_theories = config, identity, of_theories
         self.contents: Contents | None = None
         self._observers = list(observers)
-        self._rows: list[dict[str, float]] = []
-        self._replicas: dict[str, list[np.ndarray]] = {}
+        self._rows = History()
+        self._replicas: dict[str, Growing] = {}
         self._left_out: dict[str, str] = {}
         self._assigned: set[str] = set()
         self._columns: dict[int, list[str]] = {}  # of each observer
@@ -88,7 +90,7 @@ class Recorder(Callback):
         t = float(trainer.datamodule.schedule[k])  # type: ignore[attr-defined]  # set by fit
         times = np.array([p.t for p in module.flow.progress])
         observation = replace(module.observation, k=k, t=t, times=times, replicas=dict(module.latest))
-        series = {name: Spread(rows[-1]) for name, rows in self._replicas.items()}
+        series = {name: Spread(rows.values[-1]) for name, rows in self._replicas.items()}
         arrays: dict[str, Arrays] = {}
         for observer in self._observers:
             with suppress(Exception):  # of an observer that begins here
@@ -101,18 +103,17 @@ class Recorder(Callback):
         """Gives every theory that is new here, or another than it was, its columns of the whole history."""
         for theory in row.theories:
             whole = replace(row, theories={theory: row.theories[theory]}).predictions()
-            then = {name: [past[name] for past in self._rows] for name in self._predicted_columns.get(theory, ())}
+            then = {name: self._rows.column(name) for name in self._predicted_columns.get(theory, ())}
             same = set(then) == set(whole) and all(
                 np.allclose(then[name], whole[name], rtol=1e-5, atol=1e-8, equal_nan=True) for name in whole
             )
             if not same:
-                self._rows = [{name: past[name] for name in past if name not in then} for past in self._rows]
+                self._rows.drop(then)
                 for name, values in whole.items():
-                    for past, value in zip(self._rows, values, strict=True):
-                        past[name] = float(value)
-        gone = [names for theory, names in self._predicted_columns.items() if theory not in row.theories]
-        taken_away = {name for names in gone for name in names}
-        self._rows = [{name: past[name] for name in past if name not in taken_away} for past in self._rows]
+                    self._rows.put(name, values)
+        for theory, names in self._predicted_columns.items():
+            if theory not in row.theories:
+                self._rows.drop(names)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: object) -> None:
         self._look(pl_module)
@@ -129,13 +130,12 @@ class Recorder(Callback):
         row = self._row(observation, module.latest)
         columns = row.columns()
         if self._rows and self._begins:
-            known = dict.fromkeys([*self._rows[0], *columns], float("nan"))
-            self._rows = [known | past for past in self._rows]
-        if self._rows:
-            columns = {name: columns.get(name, float("nan")) for name in self._rows[0]}
+            for name in columns:
+                if name not in self._rows.names:
+                    self._rows.put(name, np.full(len(self._rows), np.nan))
         for name, spread in row.series.items():
-            unseen = np.full(observation.n_replicas, np.nan)
-            self._replicas.setdefault(name, [unseen] * len(self._rows)).append(spread.values)
+            unseen = np.full((len(self._rows), observation.n_replicas), np.nan)
+            self._replicas.setdefault(name, Growing(unseen)).append(spread.values)
         self._rows.append(columns)
         if self._begins:
             each = {theory: replace(row, theories={theory: row.theories[theory]}) for theory in row.theories}
@@ -150,8 +150,8 @@ class Recorder(Callback):
         if row.observation.n_replicas == 1:
             return row
         told_apart = {"seed": np.array(module.seeds), "alpha": module.alpha.numpy()}
-        values = {name: np.stack(rows) for name, rows in self._replicas.items()}
-        return replace(row, arrays={**row.arrays, REPLICAS: {"t": self._column("t"), **told_apart, **values}})
+        values = {name: rows.values for name, rows in self._replicas.items()}
+        return replace(row, arrays={**row.arrays, REPLICAS: {"t": self._rows.column("t"), **told_apart, **values}})
 
     def _row(self, observation: Observation, seen: Mapping[str, Float[np.ndarray, " R"]]) -> Row:
         """What observers and theories say of an observation, of whose networks ``seen`` was seen."""
@@ -207,7 +207,7 @@ class Recorder(Callback):
         for name in own:
             if name in taken:
                 raise ValueError(f"there is a column {name} already")
-            if not self._begins and name not in self._rows[0]:
+            if not self._begins and name not in self._rows.names:
                 raise ValueError(f"the column {name} was not there from the first observation on")
         before = self._columns.setdefault(id(observer), own)
         gone = tuple(f"_{name}" for name in self._left_out)  # theories, which are not compared with any more
@@ -286,7 +286,7 @@ class Recorder(Callback):
         """Gives the sinks the whole: an interruption may have come between an observation and its row."""
         assert self._latest is not None
         self._tell_of_assignments(self._latest.observation, module)
-        history = {name: self._column(name) for name in self._rows[0]}
+        history = {name: values.copy() for name, values in self._rows.columns().items()}
         names = [prediction.name for prediction in self.predictions]
         seconds = self._seconds_before + time.monotonic() - self._start
         latest = self._latest
@@ -299,7 +299,8 @@ class Recorder(Callback):
             summary |= self._ask(observer, partial(self._summary, observer, history, names, summary)) or {}
         if self._left_out:
             summary["left_out"] = self._left_out
-        self.contents = Contents(history, self._latest.arrays, finite(summary))
+        arrays = {file: {name: np.array(each) for name, each in own.items()} for file, own in latest.arrays.items()}
+        self.contents = Contents(history, arrays, finite(summary))
         for sink in list(self.sinks):
             self._give(sink, partial(sink.end, self.contents, finished=finished))
 
@@ -322,19 +323,17 @@ class Recorder(Callback):
             raise ValueError(f"what it adds to summary.json cannot be written as JSON: {told(error)}") from None
         return added
 
-    def _column(self, name: str) -> Float[np.ndarray, " K"]:
-        return np.array([row[name] for row in self._rows], dtype=float)
-
     def state_dict(self) -> dict[str, Any]:
-        replicas = {name: torch.from_numpy(np.stack(rows)) for name, rows in self._replicas.items()}
+        replicas = {name: torch.from_numpy(rows.values.copy()) for name, rows in self._replicas.items()}
         seconds = self._seconds_before + time.monotonic() - self._start
-        saved = {"rows": self._rows, "seconds": seconds, "replicas": replicas}
+        history = torch.from_numpy(np.array(list(self._rows.columns().values())))
+        saved = {"names": self._rows.names, "history": history, "seconds": seconds, "replicas": replicas}
         return {**saved, "predicted": self._predicted_columns}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._rows = list(state_dict["rows"])
+        self._rows = History.of(dict(zip(state_dict["names"], state_dict["history"].numpy(), strict=True)))
         self._seconds_before, self._predicted_columns = state_dict["seconds"], state_dict["predicted"]
-        self._replicas = {name: list(rows.numpy().copy()) for name, rows in state_dict["replicas"].items()}
+        self._replicas = {name: Growing(rows.numpy()) for name, rows in state_dict["replicas"].items()}
 
 
 def say(line: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from lightning.fabric.plugins import CheckpointIO
 from torch import Tensor
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils._pytree import tree_map_only
 
 StrPath = str | Path
 
@@ -40,7 +40,7 @@ class Replacing(CheckpointIO):
         """
         if path != self.path:
             self.inner.save_checkpoint(checkpoint, path, storage_options)
-        elif any(isinstance(leaf, Tensor) and leaf.is_cuda for leaf in tree_leaves(checkpoint)):
+        elif any(values.is_cuda for values in checkpoint["state_dict"].values()):
             copy = tree_map_only(Tensor, lambda x: x.cpu() if x.is_cuda else x.clone(), checkpoint)
             self.write_later(copy, storage_options)
         else:

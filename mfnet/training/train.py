@@ -51,6 +51,7 @@ class Training:
         setup: What is run.
         directory: Where its files go, if anywhere.
         checkpoint: Where to go on from.
+        in_sweep: Whether it is one of many, which draw no figures unless they are asked to.
 
     Raises:
         SettingError: If its pieces do not go with one another, or with this machine.
@@ -62,8 +63,15 @@ class Training:
         predictions: What theories say, on the process that looks.
     """
 
-    def __init__(self, setup: Setup, directory: RunDirectory | None = None, checkpoint: Checkpoint | None = None):
-        self.setup, self.directory, self.checkpoint = setup, directory, checkpoint
+    def __init__(
+        self,
+        setup: Setup,
+        directory: RunDirectory | None = None,
+        checkpoint: Checkpoint | None = None,
+        *,
+        in_sweep: bool = False,
+    ):
+        self.setup, self.directory, self.checkpoint, self.in_sweep = setup, directory, checkpoint, in_sweep
         size = n_processes(setup)
         self.processes = Processes(setup.trainer["divide"], launch().rank, size) if size > 1 else ALONE
         self.pieces = Pieces(setup, self.processes)
@@ -237,7 +245,7 @@ class Training:
         """
         directory, checkpoint, setup = self.directory, self.checkpoint, self.setup
         loggers: list[Logger] = []
-        sinks: list[Sink] = [Files(directory, self.pieces.data.fitted)] if directory is not None else []
+        sinks: list[Sink] = [self._files(directory)] if directory is not None else []
         build = Builder(setup.config, setup.objects)
         for name in setup.logger:
             key = f"logger.{name}"
@@ -264,6 +272,12 @@ class Training:
             loggers.append(logger)
             sinks.append(sink)
         return loggers, sinks
+
+    def _files(self, directory: RunDirectory) -> Files:
+        """The files of the run; one that has figures gets new ones."""
+        asked = self.setup.figures
+        draws = not self.in_sweep or directory.figures.exists() if asked is None else asked
+        return Files(directory, self.pieces.data.fitted, draws=draws)
 
     def _logger(self, name: str, target: type, version: str | None) -> Logger:
         """A logger of Lightning's that writes into the run's directory, or goes on with what it has logged."""

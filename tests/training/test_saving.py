@@ -68,9 +68,9 @@ def test_what_cannot_be_written_in_the_background_is_told(tmp_path):
 
 def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(tmp_path):
     path = tmp_path / "last.ckpt"
-    Replacing(path, TorchCheckpointIO()).save_checkpoint({"k": 7}, path)
+    Replacing(path, TorchCheckpointIO()).save_checkpoint({"k": 7, "state_dict": {}}, path)
     with pytest.raises(OSError, match="No space left"):
-        Replacing(path, Broken()).save_checkpoint({"k": 8}, path)
+        Replacing(path, Broken()).save_checkpoint({"k": 8, "state_dict": {}}, path)
     assert read(path) == 7
 
 

@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 
 from mfnet.record.directory import curve_columns
+from mfnet.theory.growing import Growing
 from mfnet.theory.prediction import Prediction
 from mfnet.training.callbacks.observer import Observer, Value
 from mfnet.training.observation import Observation
@@ -32,10 +33,10 @@ class ExampleLog(Observer):
 
     def __init__(self, n: int = 2000):
         self.n = n
-        self._times: list[float] = []
+        self._times = Growing()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        self._times = []
+        self._times = Growing()
 
     def observe(self, observation: Observation) -> Mapping[str, Value]:
         margins = observation.train_margins[0, : self.n].double().cpu().numpy()
@@ -55,7 +56,7 @@ class ExampleLog(Observer):
         """``x_par``, signed projections y ŵ*·x, negative where the label is flipped, ``t_sat``, and theory's curve."""
         task = observation.tasks[0]
         x, y = (values[: self.n] for values in task.train)
-        arrays = {"x_par": (y * (x @ task.direction)).numpy(), "t_sat": self.t_sat, "t": np.array(self._times)}
+        arrays = {"x_par": (y * (x @ task.direction)).numpy(), "t_sat": self.t_sat, "t": self._times.values}
         for prediction in predictions:
             curve = prediction.satisfaction(observation.k, observation.t)
             if curve is not None:
@@ -64,8 +65,8 @@ class ExampleLog(Observer):
 
     def state_dict(self) -> dict[str, Any]:
         saved = {"margins": torch.from_numpy(self._margins), "t_sat": torch.from_numpy(self.t_sat)}
-        return {"t": self._t, "times": self._times, **saved}
+        return {"t": self._t, "times": torch.from_numpy(self._times.values.copy()), **saved}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._t, self._times = state_dict["t"], list(state_dict["times"])
+        self._t, self._times = state_dict["t"], Growing(state_dict["times"].numpy())
         self._margins, self.t_sat = state_dict["margins"].numpy().copy(), state_dict["t_sat"].numpy().copy()

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from lightning.pytorch import LightningModule, Trainer
 
+from mfnet.theory.growing import Growing
 from mfnet.theory.overlay import Nodes
 from mfnet.theory.prediction import Prediction
 from mfnet.training.callbacks.observer import Observer, Value
@@ -28,26 +29,28 @@ class NodeLog(Observer):
 
     def __init__(self, n: int = 10):
         self.n = n
-        self._t: list[float] = []
-        self._rows: list[tuple[np.ndarray, ...]] = []
+        self._begin()
+
+    def _begin(self) -> None:
+        self._t, self._rows = Growing(), Growing()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        self._t, self._rows = [], []
+        self._begin()
 
     @property
     def trajectories(self) -> Nodes:
         """What was recorded so far, each of shape (K, n)."""
-        return Nodes(*(np.stack(parameter) for parameter in zip(*self._rows, strict=True)))
+        return Nodes(*(self._rows.values[:, i] for i in range(len(Nodes._fields))))
 
     def observe(self, observation: Observation) -> Mapping[str, Value]:
         self._t.append(observation.t)
-        self._rows.append(tuple(values[0, : self.n].double().cpu().numpy() for values in observation.nodes))
+        self._rows.append(torch.stack([values[0, : self.n].double() for values in observation.nodes]).cpu().numpy())
         return {}
 
     def arrays(self, observation: Observation, predictions: list[Prediction]) -> Mapping[str, Mapping[str, np.ndarray]]:
         """``t`` (K,), and ``a``, ``w_par``, ``w_perp`` (K, n), and the same of each theory that predicts nodes."""
         seen = self.trajectories
-        arrays: dict[str, np.ndarray] = {"t": np.array(self._t), **seen._asdict()}
+        arrays: dict[str, np.ndarray] = {"t": self._t.values, **seen._asdict()}
         for prediction in predictions:
             predicted = prediction.nodes(observation.k, observation.t, seen)
             if predicted is not None:
@@ -55,8 +58,7 @@ class NodeLog(Observer):
         return {"nodes": arrays}
 
     def state_dict(self) -> dict[str, Any]:
-        return {"t": self._t, "rows": torch.from_numpy(np.stack(self._rows))}
+        return {"t": torch.from_numpy(self._t.values.copy()), "rows": torch.from_numpy(self._rows.values.copy())}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._t = list(state_dict["t"])
-        self._rows = [tuple(row) for row in state_dict["rows"].numpy().copy()]
+        self._t, self._rows = (Growing(state_dict[name].numpy()) for name in ("t", "rows"))

@@ -58,27 +58,36 @@ class TensorBoard(Sink):
 
     def row(self, row: Row, rows: Sequence[Mapping[str, float]]) -> None:
         k = row.observation.k
+        numbers: dict[str, dict[str, float]] = {tags.NETWORK: {}, **{theory: {} for theory in row.theories}}
         for name, spread in row.series.items():
-            tags.write_curve(self._writer(tags.NETWORK), name, spread.curve(), k)
+            numbers[tags.NETWORK] |= tags.points(name, spread.curve())
         for theory, curves in row.theories.items():
             for name, curve in curves.items():
-                tags.write_curve(self._writer(theory), name, curve, k)
+                numbers[theory] |= tags.points(name, curve)
         for theory, measures in row.measures.items():
             for name, value in measures.items():
-                tags.write_curve(self._writer(theory), name, Curve(np.array([value])), k)
+                numbers[theory] |= tags.points(name, Curve(np.array([value])))
+        for side, more in self._nodes(row).items():
+            numbers[side] |= more
+        for side, own in numbers.items():
+            tags.write_scalars(self._writer(side), own, k)
         if k % self.histograms_every == 0:
             for name, values in zip(Nodes._fields, row.observation.nodes, strict=True):
                 self._writer(tags.NETWORK).add_histogram(f"nodes/{name}", values[0], k)
-        self._write_nodes(row)
 
-    def _write_nodes(self, row: Row) -> None:
+    @staticmethod
+    def _nodes(row: Row) -> dict[str, dict[str, float]]:
         """The last point of the first trajectories, of the network and of each theory."""
         arrays = row.arrays.get("nodes", {})
-        for side, suffix in ((tags.NETWORK, ""), *((theory, f"_{theory}") for theory in row.theories)):
-            for name in Nodes._fields:
-                if (values := arrays.get(f"{name}{suffix}")) is not None:
-                    for i, number in enumerate(values[-1, :CURVES]):
-                        self._writer(side).add_scalar(tags.node(name, i), float(number), row.observation.k)
+        return {
+            side: {
+                tags.node(name, i): float(number)
+                for name in Nodes._fields
+                if (values := arrays.get(f"{name}{suffix}")) is not None
+                for i, number in enumerate(values[-1, :CURVES])
+            }
+            for side, suffix in ((tags.NETWORK, ""), *((theory, f"_{theory}") for theory in row.theories))
+        }
 
     def end(self, contents: Contents, *, finished: bool) -> None:
         if not finished:
