@@ -123,6 +123,8 @@ def launch(swept: Sweep, job: Callable[[DictConfig], Any]) -> int:
     try:
         callbacks.on_multirun_start(config=config, config_name=swept.config_name)
         sweeper = Plugins.instance().instantiate_sweeper(hydra_context=context, task_function=job, config=config)
+        if swept.is_grid:
+            sweeper.validate_batch_is_legal = lambda batch: None  # type: ignore[method-assign]  # they were composed
         sweeper.sweep(arguments=list(swept.overrides))
         callbacks.on_multirun_end(config=config, config_name=swept.config_name)
     except KeyboardInterrupt:

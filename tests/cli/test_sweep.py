@@ -33,7 +33,39 @@ def test_a_sweep_leaves_a_directory_for_each_run(command, tmp_path):
     found = {(end["config"]["alpha"], end["config"]["M"], end["dtype"]) for end in ends}
     expected = {(1e-3, "float32"), (1e3, "float64")}
     assert found == {(alpha, M, dtype) for alpha, dtype in expected for M in (10, 20)}
-    assert all((path / "figures" / "fig1.png").exists() for path in paths)
+    assert not any((path / "figures").exists() for path in paths)
+
+
+@pytest.mark.slow
+def test_figures_of_a_sweep_are_drawn_on_demand(command, tmp_path):
+    """From the files alone they are those that a run draws at its end, byte for byte."""
+    settings = ["M=10", *SMALL, *NO_EVENTS]
+    command("train", "-m", "seed=0,1", *settings, "hydra.sweep.dir=sweep", figures=True).ok()
+    command("train", *settings, "hydra.run.dir=alone", figures=True).ok()
+    first, second = (run.figures for _, run in sorted(runs(tmp_path / "sweep").items()))
+    assert not first.exists()
+    said = command("figures", "alone", "sweep").ok().out.splitlines()
+    assert [line.partition("  ")[2] for line in said] == ["fig1.png, errors.png"] * 3
+    at_its_end = {path.name: path.read_bytes() for path in (tmp_path / "alone" / "figures").iterdir()}
+    assert {path.name: path.read_bytes() for path in first.iterdir()} == at_its_end
+    assert {path.name for path in second.iterdir()} == set(at_its_end)
+    command("train", "-m", "seed=0,1", *settings, "hydra.sweep.dir=drawn", "figures=true", figures=True).ok()
+    assert all(run.figures.exists() for run in runs(tmp_path / "drawn").values())
+    command("train", *settings, "hydra.run.dir=bare", "figures=false", figures=True).ok()
+    assert not (tmp_path / "bare" / "figures").exists()
+
+
+def test_figures_of_nothing_are_a_mistake_and_of_damaged_files_a_failure(command, tmp_path):
+    ended = command("figures", "nowhere")
+    assert (ended.status, ended.err) == (2, "mfnet figures: error: nowhere: holds no run that has ended\n")
+    damaged = tmp_path / "r"
+    damaged.mkdir()
+    (damaged / "history.csv").write_text("k,t\n0,0.0\n")
+    (damaged / "summary.json").write_text("{")
+    ended = command("figures", "r")
+    assert ended.status == 1
+    assert ended.err.startswith("mfnet figures: r: is damaged: ")
+    assert "Traceback" not in ended.err
 
 
 @pytest.mark.slow

@@ -369,10 +369,10 @@ def test_a_run_asks_for_a_closure_as_it_goes():
     prediction = Prediction("theory", KernelClosure(MeanField(d=10), start="actual"), t, lambda: draw)
     assert prediction.series(1, 1.0)["gamma"].value.shape == (2,)
     done = prediction.theory._done
-    assert done.t == [0.0, 1.0]
+    assert done.t.values.tolist() == [0.0, 1.0]
     start = Nodes(*(np.stack([v, v]) for v in (draw.a0[:3], draw.w0[:3, 0], np.linalg.norm(draw.w0[:3, 1:], axis=1))))
     assert prediction.nodes(2, 2.0, start).a.shape == (3, 3)
     flow = done.flow
     prediction.series(3, 3.5)
-    assert done.t == [0.0, 1.0, 2.0, 3.5]
+    assert done.t.values.tolist() == [0.0, 1.0, 2.0, 3.5]
     assert done.flow is flow

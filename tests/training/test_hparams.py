@@ -19,7 +19,9 @@ FLOWS = {
 
 
 def config(alpha, flow):
-    groups = {"network": {"activation": "relu"}, "loss": {"name": "hinge"}, "data": {"flip": 0.0}}
+    """Of a run; one with a larger α learns other classes, which are lists."""
+    data = {"flip": 0.0, "positive": [1] if alpha < 1.0 else [3, 5], "negative": None}
+    groups = {"network": {"activation": "relu"}, "loss": {"name": "hinge"}, "data": data}
     return {"M": 40, "alpha": alpha, **groups, "flow": FLOWS[flow]}
 
 
@@ -35,7 +37,9 @@ def test_what_differs_comes_first_with_the_final_metrics(tmp_path):
     metadata = context.hparams_metadata(request, "")
     experiment = context.experiment_from_metadata(request, "", True, metadata, None)
     names = [info.name for info in experiment.hparam_infos]
-    assert names[:2] == ["alpha", "flow"]
+    assert names[:3] == ["alpha", "data.positive", "flow"]
+    classes = next(info for info in experiment.hparam_infos if info.name == "data.positive")
+    assert sorted(value.string_value for value in classes.domain_discrete.values) == ["[1]", "[3, 5]"]
     assert set(names) == {
         "M",
         "alpha",
@@ -43,6 +47,7 @@ def test_what_differs_comes_first_with_the_final_metrics(tmp_path):
         "network.activation",
         "loss.name",
         "data.flip",
+        "data.positive",
         "flow.dt",
         "flow.batch_size",
     }

@@ -74,6 +74,6 @@ def hyperparameters(config: Mapping[str, Any]) -> dict[str, Any]:
     for group in ("network", "loss", "data", "flow"):
         for key, entry in config[group].items():
             named = key in config or key.startswith(("_", "n_"))
-            if isinstance(entry, int | float | str) and not named:
-                flat[f"{group}.{key}"] = entry
+            if isinstance(entry, int | float | str | list) and not named:
+                flat[f"{group}.{key}"] = str(entry) if isinstance(entry, list) else entry
     return flat
