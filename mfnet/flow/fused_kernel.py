@@ -101,9 +101,10 @@ def _split(values, rows, factors, plain, times, n, n_padded, d, scale, D: tl.con
 
 @triton.jit
 def _value_and_derivative(z, ACTIVATION: tl.constexpr):
-    """σ(z) and σ′(z), the latter without the slope of a leaky ReLU."""
+    """σ(z) and σ′(z), the latter without the slope of a leaky ReLU; σ of what is no number is none."""
+    above = tl.maximum(z, 0.0, propagate_nan=tl.PropagateNan.ALL)
     if ACTIVATION == 0:  # relu
-        return tl.maximum(z, 0.0), tl.where(z > 0.0, 1.0, 0.0)
+        return above, tl.where(z > 0.0, 1.0, 0.0)
     elif ACTIVATION == 1:  # leaky_relu
         return tl.where(z > 0.0, z, _SLOPE * z), tl.where(z > 0.0, 1.0, 0.0)
     elif ACTIVATION == 2:  # gelu
@@ -113,7 +114,7 @@ def _value_and_derivative(z, ACTIVATION: tl.constexpr):
         gate = tl.sigmoid(z)
         return z * gate, gate * (1.0 + z * (1.0 - gate))
     elif ACTIVATION == 4:  # softplus
-        return tl.maximum(z, 0.0) + tl.log(1.0 + tl.exp(-tl.abs(z))), tl.sigmoid(z)
+        return above + tl.log(1.0 + tl.exp(-tl.abs(z))), tl.sigmoid(z)
     elif ACTIVATION == 5:  # tanh
         value = 2.0 * tl.sigmoid(2.0 * z) - 1.0
         return value, 1.0 - value * value
@@ -123,7 +124,6 @@ def _value_and_derivative(z, ACTIVATION: tl.constexpr):
     elif ACTIVATION == 7:  # erf
         return tl.math.erf(z), 1.1283791670955126 * tl.exp(-z * z)
     else:  # relu_squared
-        above = tl.maximum(z, 0.0)
         return above * above, 2.0 * above
 
 

@@ -29,12 +29,18 @@ on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU is a
 
 
 @pytest.fixture(scope="module")
-def interpreted():
-    """Errors by (activation, precision, whether all examples have a force)."""
+def lines():
+    """What the interpreter's process says."""
     script = Path(support.__file__).parent / "fused_in_interpreter.py"
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    cases = [json.loads(line) for line in done.stdout.splitlines()]
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def interpreted(lines):
+    """Errors by (activation, precision, whether all examples have a force)."""
+    *cases, _ = lines
     return {(name, precision, i < len(cases) - 3): rest for i, (name, precision, *rest) in enumerate(cases)}
 
 
@@ -68,6 +74,15 @@ def test_two_parts_are_more_exact_than_tf32_and_one_as_exact_as_bf16(interpreted
 def test_outputs_at_the_start_are_those_of_f0(interpreted):
     """F is 0 there, in every precision, because f and f₀ come from the same passes."""
     assert all(start == 0.0 for _, _, start in interpreted.values())
+
+
+@pytest.mark.slow
+def test_a_node_that_overflows_is_seen_in_the_margins(lines):
+    """By the kernel in at least as many as by torch's products, so that a run that diverges is known to."""
+    lost = lines[-1]
+    assert len(lost) == len(ACTIVATIONS) - 1
+    assert all(fused >= streamed for fused, streamed in lost)
+    assert all(fused > 0 for fused, _ in lost)
 
 
 def test_it_is_for_activations_that_it_knows_and_inputs_that_fit():

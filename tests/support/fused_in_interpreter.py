@@ -46,6 +46,19 @@ def everything(kind, problem, precision, force):
     return [own.rates(nodes, force, n_forced), *given, *own.present_rates_and_margins(nodes)], float(start)
 
 
+def lost_of(activation):
+    """How many margins are not finite when a node has overflowed, by the kernel and by torch's products."""
+    counts = []
+    for kind in (Fused, Streamed):
+        problem = make_problem(M, N, D, activation=activation, dtype=torch.float32)
+        network, (x, y) = problem.network, problem.batch
+        own = kind(network, Hinge(), torch.ones(1), network.initial_nodes, x[None], y[None])
+        nodes = network.nodes._replace(w=network.nodes.w.clone())
+        nodes.w[0, 3] = torch.inf
+        counts.append(own.outcomes(own.margins(nodes))[0]["lost"])
+    return counts
+
+
 def errors(found, expected):
     """Relative, of each."""
     return [float((a.double() - b).norm() / b.norm()) for a, b in zip(found, expected, strict=True)]
@@ -68,6 +81,7 @@ def main():
                 values, start = everything(kind, problem, precision, few.float())
                 found[kind.name] = errors(values, exact)
             print(json.dumps([activation, precision, found["fused"], found["streamed"], start]))
+    print(json.dumps([lost_of(name) for name in fused_kernel.KNOWN]))
 
 
 if __name__ == "__main__":
