@@ -107,8 +107,9 @@ def about(settings: Settings) -> str:
     only = " A CPU only rounds, so that the effect can be seen." if settings.device.type == "cpu" else ""
     return (
         f"Milliseconds of a gradient with N = {N:g}, M = {M:g}, d = {D}. Errors against {name_of(torch.float64)}, with "
-        f"N = {n:g}, M = {m:g}: relative of rates and outputs at the initial nodes; then after runs with {runs}, root "
-        f"mean square error of a test margin and relative error of the displacement.{only}"
+        f"N = {n:g}, M = {m:g}: relative of rates and outputs at the initial nodes; then after runs with {runs}, "
+        "by the evaluator that their size calls for, root mean square error of a test margin and relative error of the "
+        f"displacement.{only}"
     )
 
 
