@@ -102,7 +102,10 @@ def _figures(
 def _write(
     out: Path, collection: Collection, averages: pd.DataFrame, by: Sequence[str], figures: Sequence[tuple[str, str]]
 ) -> None:
-    """Writes every table as CSV and Parquet, and the figures, and puts them in the place of an earlier collection."""
+    """Writes every table as CSV and Parquet, and the figures, and puts them in the place of an earlier collection.
+
+    Figures that were drawn earlier of the same runs stay; of others they would not go with the tables.
+    """
     averaged = curves(collection, by)
     tables = {"runs": collection.runs, "history": collection.history, "groups": averages, "curves": averaged}
     new, old = (out.with_name(f".{out.name}.{os.getpid()}.{which}") for which in ("new", "old"))
@@ -111,6 +114,9 @@ def _write(
         for name, table in tables.items():
             table.to_csv(new / f"{name}.csv", index=False, lineterminator="\n")
             table.to_parquet(new / f"{name}.parquet", index=False)
+        runs, earlier = (folder / "runs.csv" for folder in (new, out))
+        if (out / "figures").exists() and earlier.read_bytes() == runs.read_bytes():
+            shutil.copytree(out / "figures", new / "figures")
         for series, against in figures:
             path = new / "figures" / f"{series}_against_{against}.png"
             if against == "t":

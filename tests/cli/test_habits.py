@@ -421,13 +421,13 @@ def test_the_first_step_comes_at_once(command):
 
 
 def test_a_sweep_composes_no_more_than_it_needs(command):
-    """Once for what all runs share; for each run here, in Hydra's sweeper, and where it is started."""
+    """Once for what all runs share; for each run here, and where it is started."""
     with (
         counted(ConfigLoaderImpl, "load_configuration") as loaded,
         mock.patch("mfnet.cli.run._train_in_sweep"),
     ):
         command("train", "-m", *SHORT, "seed=0,1")
-    assert loaded.call_count == 1 + 3 * 2
+    assert loaded.call_count == 1 + 2 * 2
 
 
 def test_an_experiment_whose_settings_would_be_lost_is_told(command, tmp_path):

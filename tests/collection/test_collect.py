@@ -544,14 +544,22 @@ def test_it_prints_a_line_a_group(sweep, capsys):
     assert "13 runs in 3 groups: 12 complete, 1 unfinished" in printed
 
 
-def test_collected_is_replaced_as_a_whole(sweep):
-    out = sweep / "collected"
-    (out / "figures" / "stale.png").write_text("")
+def test_figures_add_up_while_the_runs_are_the_same(tmp_path):
+    """Tables are replaced as a whole; figures that were drawn of fewer runs would not go with them."""
+    for seed in range(2):
+        write_run(tmp_path / str(seed), seed=seed)
+    out = tmp_path / "collected"
+    assert main([str(tmp_path), "--plot", "gamma"]) == 0
     tables = {path.name: path.read_bytes() for path in out.glob("*.csv")}
-    assert main([str(sweep)]) == 0
-    assert not (out / "figures" / "stale.png").exists()
+    gamma = (out / "figures" / "gamma_against_t.png").read_bytes()
+    assert main([str(tmp_path), "--plot", "unsatisfied"]) == 0
+    assert {path.name for path in (out / "figures").iterdir()} == {"gamma_against_t.png", "unsatisfied_against_t.png"}
+    assert (out / "figures" / "gamma_against_t.png").read_bytes() == gamma
     assert {path.name: path.read_bytes() for path in out.glob("*.csv")} == tables
-    assert not list(sweep.glob(".collected*"))
+    write_run(tmp_path / "2", seed=2)
+    assert main([str(tmp_path), "--plot", "test_error"]) == 0
+    assert {path.name for path in (out / "figures").iterdir()} == {"test_error_against_t.png"}
+    assert not list(tmp_path.glob(".collected*"))
 
 
 MISTAKES = [
