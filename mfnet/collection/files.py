@@ -14,7 +14,7 @@ import numpy as np
 import yaml
 from jaxtyping import Float
 
-from mfnet.record.directory import RunDirectory
+from mfnet.record.directory import RunDirectory, RunState
 from mfnet.record.series import SERIES
 from mfnet.record.stop_reason import StopReason
 
@@ -75,12 +75,14 @@ def read_config(directory: RunDirectory) -> dict[str, Any]:
 
 
 def read_history(directory: RunDirectory) -> dict[str, Float[np.ndarray, " K"]]:
-    """Columns of ``history.csv``, which holds an observation a line, the last of which is complete."""
+    """Columns of ``history.csv``: an observation a line, of which the last may be half there while a run goes on."""
     name = directory.history.name
     if not directory.history.exists():
         raise DamagedRunError(f"{name} is missing")
     try:
         text = directory.history.read_text(encoding="utf-8")
+        if directory.state() is not RunState.COMPLETE:
+            text = text[: text.rfind("\n") + 1]
         head, *rows = csv.reader(text.splitlines())
     except (ValueError, csv.Error) as error:
         raise DamagedRunError(f"{name}: {error}" if directory.history.stat().st_size else f"{name} is empty") from None

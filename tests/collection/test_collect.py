@@ -234,6 +234,23 @@ def test_runs_that_were_cut_off_are_listed_with_what_was_seen(tmp_path, capsys):
     assert "unfinished: b\nfailed: c" in printed
 
 
+def test_a_line_that_is_being_written_is_not_there_yet(tmp_path):
+    """The history grows by a line at a time, of which a reader may see a part; that of a complete run has its last."""
+    whole = write_run(tmp_path / "going on", (0.0, 1.0, 10.0), None, seed=1).history
+    content = whole.read_bytes()
+    seen = []
+    for length in range(content.rindex(b"\n", 0, -1) + 1, len(content)):
+        whole.write_bytes(content[:length])
+        collection = collect(tmp_path)
+        assert not collection.damaged
+        seen.append(len(collection.history))
+    assert set(seen) == {2}
+    ended = write_run(tmp_path / "ended", seed=2).history
+    ended.write_bytes(ended.read_bytes()[:-1])
+    ((directory, reason),) = collect(tmp_path).damaged
+    assert (directory.name, reason) == ("ended", "history.csv, line 5: cut off")
+
+
 # ---------------------------------------------------------------- ensembles
 
 REPLICAS = [
