@@ -219,4 +219,4 @@ def test_help_and_unknown_commands(command):
     assert "mfnet train -m" in command("--help").ok().out
     unknown = command("trian")
     assert unknown.status == 2
-    assert "train, predict, reproduce, collect, validate" in unknown.err
+    assert "train, predict, reproduce, collect, figures, validate" in unknown.err
