@@ -23,7 +23,7 @@ from mfnet.network.initial_values import initial_values
 TILE_ELEMENTS = {"cpu": 2**19, "cuda": 2**26}
 
 #: Nodes of a tile, at most; a tile's part of the drive, nodes × d, then stays in the cache too (measured on an H200:
-#: eight times more nodes cost an eighth more, eight times fewer as much).
+#: eight times more nodes cost an eighth to a half more, eight times fewer up to a twentieth).
 TILE_NODES = {"cpu": 1024, "cuda": 2**14}
 
 

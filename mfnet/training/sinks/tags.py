@@ -42,7 +42,7 @@ def points(series: str, curve: Curve) -> dict[str, float]:
 
 
 def write_scalars(writer: SummaryWriter, numbers: Mapping[str, float], k: int) -> None:
-    """Writes many scalars in one event, which takes a fifth of the time of one each."""
+    """Writes many scalars in one event, which takes less than a tenth of the time of one each."""
     values = [Summary.Value(tag=tag, simple_value=number) for tag, number in numbers.items()]
     writer.file_writer.add_summary(Summary(value=values), k)  # type: ignore[attr-defined]  # made with the writer
 
