@@ -21,20 +21,23 @@ class ScheduleLoader:
     """Yields the intervals (t_k, t_{k+1}) between observations; Lightning's "batches".
 
     Its state is the number of the next interval, so that Lightning continues a run where it stopped.
+
+    Args:
+        times: Observation times; of R runs side by side (K, R), of which intervals are lists.
     """
 
-    def __init__(self, times: Float[np.ndarray, " K"]):
+    def __init__(self, times: Float[np.ndarray, "K *R"]):
         self.times = times
         self._next = 0
 
     def __len__(self) -> int:
         return len(self.times) - 1
 
-    def __iter__(self) -> Iterator[tuple[float, float]]:
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
         while self._next < len(self):
             k = self._next
             self._next += 1
-            yield float(self.times[k]), float(self.times[k + 1])
+            yield self.times[k].tolist(), self.times[k + 1].tolist()
 
     def state_dict(self) -> dict[str, Any]:
         return {"next": self._next}

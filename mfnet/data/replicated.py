@@ -25,7 +25,9 @@ class ReplicatedData(ObservedData):
         return self.parts[0].origin
 
     def draw(self) -> Task:
-        self._tasks = [part.read() for part in self.parts]
+        for part in self.parts:
+            part.setup("fit")
+        self._tasks = [part.task for part in self.parts]
         shapes = {(tuple(task.train.x.shape), tuple(task.test.x.shape)) for task in self._tasks}
         if len(shapes) > 1:
             found = ", ".join(f"{train} and {test}" for train, test in sorted(shapes))

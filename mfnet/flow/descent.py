@@ -55,11 +55,11 @@ class Descent(FixedStepFlow):
         return State((Progress(),), *self.objective.networks.nodes, nodes.w[..., :0], evaluator.f0[:, :0])
 
     def _turn(
-        self, evaluator: Evaluator, state: State, prepared: None, n_steps: Sequence[int], until: float
+        self, evaluator: Evaluator, state: State, prepared: None, n_steps: Sequence[int], until: Sequence[float]
     ) -> tuple[State, bool]:
         """A step of the optimizer, which moves the network itself, unless the margins say that the run has ended."""
-        (p,), (n,) = state.progress, n_steps
-        dt = (until - p.t) / n
+        (p,), (n,), (end,) = state.progress, n_steps, until
+        dt = (end - p.t) / n
         if not self.objective.fixed:
             (evaluator,) = self.objective.evaluators_at(p.n_steps)
         x, y, f0 = (values[0][self._rows(p.n_steps, evaluator)] for values in (evaluator.x, evaluator.y, evaluator.f0))
@@ -75,7 +75,7 @@ class Descent(FixedStepFlow):
         for group, lr in zip(self.inner.param_groups, self.lrs, strict=True):
             group["lr"] = lr * dt / self.dt  # an interval's steps may be shorter than dt
         self.inner.step()
-        p = replace(p, t=until if n == 1 else p.t + dt, n_steps=p.n_steps + 1)
+        p = replace(p, t=end if n == 1 else p.t + dt, n_steps=p.n_steps + 1)
         return replace(state, progress=(p,)), True
 
     def _rows(self, step: int, evaluator: Evaluator) -> slice | Int[Tensor, " n"]:

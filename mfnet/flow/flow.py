@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Generic
 
@@ -120,19 +120,23 @@ class Flow(torch.optim.Optimizer, Generic[S]):
         return progress.dt
 
     @torch.no_grad()
-    def step(self, closure: Any = None, *, until: float) -> None:  # type: ignore[override]  # a flow needs its end
+    def step(  # type: ignore[override]  # a flow needs its end
+        self, closure: Any = None, *, until: float | Sequence[float]
+    ) -> None:
         """Advances every replica to mean-field time ``until``; or to where it ends, and sets why.
 
         Args:
             closure: Ignored; the flow evaluates its own objective.
-            until: The time to reach, at least the present one.
+            until: The time to reach, of all replicas or of each; one that is there already stays.
         """
         if self.stop_reason is not None:
             return
-        until = float(until)
+        begun, states = self._begun(), []
+        left = [float(until)] * len(self.progress) if isinstance(until, int | float) else list(map(float, until))
         with exact_products():
-            parts = zip(self.objective.evaluators, self._begun(), strict=True)
-            states = [self._advance(*part, until) for part in parts]
+            for evaluator, state in zip(self.objective.evaluators, begun, strict=True):
+                own, left = left[: len(state.progress)], left[len(state.progress) :]
+                states.append(self._advance(evaluator, state, own))
         self._states = states
         for own, new in zip(self.objective.networks.nodes, stacked(states).nodes, strict=True):
             own.copy_(new)
@@ -146,8 +150,8 @@ class Flow(torch.optim.Optimizer, Generic[S]):
                     self._states.append(self._begin(evaluator, Nodes(nodes.a.clone(), nodes.w.clone())))
         return self._states
 
-    def _advance(self, evaluator: Evaluator, whole: S, until: float) -> S:
-        """Brings replicas to ``until``, or to their ends."""
+    def _advance(self, evaluator: Evaluator, whole: S, until: Sequence[float]) -> S:
+        """Brings each replica to its ``until``, or to its end."""
         running = [r for r, p in enumerate(whole.progress) if p.stop_reason is None]
         if not running:
             return whole
@@ -160,7 +164,8 @@ class Flow(torch.optim.Optimizer, Generic[S]):
         with evaluator.threads():
             while True:
                 late = StopReason.WALL_TIME if self.rules.out_of_time(evaluator.processes) else None
-                plan = [self._plan(p, until, late) for p in state.progress]
+                ends = [until[r] for r in running]
+                plan = [self._plan(p, end, late) for p, end in zip(state.progress, ends, strict=True)]
                 state = replace(state, progress=tuple(p for p, _ in plan))
                 going = [i for i, (_, n_steps) in enumerate(plan) if n_steps > 0]
                 if len(going) < len(plan):
@@ -168,13 +173,14 @@ class Flow(torch.optim.Optimizer, Generic[S]):
                     if not going:
                         return whole
                     running, plan, prepared = [running[i] for i in going], [plan[i] for i in going], None
+                    ends = [until[r] for r in running]
                     evaluator, state = evaluator.select(going), state.select(going)
                 prepared = self._prepare(evaluator, state) if prepared is None else prepared
-                state, moved = self._turn(evaluator, state, prepared, [n_steps for _, n_steps in plan], until)
+                state, moved = self._turn(evaluator, state, prepared, [n_steps for _, n_steps in plan], ends)
                 prepared = None if moved else prepared
 
     def _turn(
-        self, evaluator: Evaluator, state: S, prepared: Any, n_steps: Sequence[int], until: float
+        self, evaluator: Evaluator, state: S, prepared: Any, n_steps: Sequence[int], until: Sequence[float]
     ) -> tuple[S, bool]:
         """The states after a step of every replica was tried, and whether any was accepted.
 
@@ -182,14 +188,14 @@ class Flow(torch.optim.Optimizer, Generic[S]):
             evaluator: Of these replicas.
             state: Where they are.
             prepared: What `_prepare` gave.
-            n_steps: Into how many steps the way to ``until`` is divided.
-            until: The time to reach.
+            n_steps: Into how many steps the way of each to its ``until`` is divided.
+            until: The times to reach.
         """
-        dt = [(until - p.t) / n for p, n in zip(state.progress, n_steps, strict=True)]
+        dt = [(end - p.t) / n for p, n, end in zip(state.progress, n_steps, until, strict=True)]
         proposed, steps = self._propose(evaluator, state, prepared, dt)
         accepted = [step.error <= 1.0 for step in steps]
-        each = zip(state.progress, n_steps, dt, steps, strict=True)
-        progress = (self._after(p, until if n == 1 else p.t + length, length, step) for p, n, length, step in each)
+        each = zip(state.progress, n_steps, until, dt, steps, strict=True)
+        progress = (self._after(p, end if n == 1 else p.t + length, length, step) for p, n, end, length, step in each)
         return replace(proposed.where(accepted, state), progress=tuple(progress)), any(accepted)
 
     def _plan(self, p: Progress, until: float, late: StopReason | None) -> tuple[Progress, int]:
@@ -305,3 +311,14 @@ class Flow(torch.optim.Optimizer, Generic[S]):
         for evaluator in self.objective.evaluators:
             self._states.append(whole.select(range(first, first + len(evaluator.y))))
             first += len(evaluator.y)
+
+
+def state_of(saved: Mapping[str, Any], r: int) -> dict[str, Any]:
+    """What `Flow.state_dict` says of replica ``r``, as if it had been alone."""
+    flow = saved["flow"]
+    progress = dict(flow["progress"][r])
+    reason = progress["stop_reason"] and StopReason(progress["stop_reason"])
+    if reason and reason.by_rule:
+        progress["stop_reason"] = None
+    tensors = {name: values[r : r + 1].clone() for name, values in flow.items() if name != "progress"}
+    return {**saved, "flow": {"progress": [progress], **tensors}}

@@ -117,12 +117,12 @@ class RunDirectory:
             writer.writeheader()
             writer.writerows(rows)
 
-    def append_history(self, row: Mapping[str, float]) -> None:
-        """Adds a row with the columns of those that are there; what cannot be written as a whole is taken back."""
+    def append_history(self, rows: Sequence[Mapping[str, float]]) -> None:
+        """Adds rows with the columns of those that are there; what cannot be written as a whole is taken back."""
         with self.history.open("a", newline="") as file:
             size = file.tell()
             try:
-                file.write(",".join(map(str, row.values())) + "\n")
+                file.writelines(",".join(map(str, row.values())) + "\n" for row in rows)
                 file.flush()
             except OSError:
                 file.truncate(size)

@@ -54,6 +54,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Float
@@ -134,11 +135,21 @@ class Response:
 def response(model: MeanField, t: Float[Array, " T"]) -> Response:
     """The response at times ``t``, by exponentials of steps with the coefficients at their middle; O(0.001) accurate.
 
-    Of discrete steps (``dt`` of ``model``) it takes the flow.
+    Of discrete steps (``dt`` of ``model``) it takes the flow. The last few are kept: runs that differ in their seeds
+    alone have the same.
     """
-    flow = replace(model, dt=None)
+    flow, times = replace(model, dt=None), tuple(np.asarray(t, dtype=float).tolist())
+    try:
+        hash(flow)
+    except TypeError:  # a setting is a mapping
+        return _response.__wrapped__(flow, times)
+    return _response(flow, times)
+
+
+@lru_cache(maxsize=32)
+def _response(flow: MeanField, t: tuple[float, ...]) -> Response:
     latest = _LATEST * flow.time_scale
-    times = np.minimum(t, latest)
+    times = np.minimum(np.array(t), latest)
     ends = np.union1d(times[times > 0.0], _grid(flow, float(times.max(initial=0.0))))
     ends = np.concatenate([[0.0], ends])
     start = _Moments(np.eye(2), np.eye(2), np.eye(2), 1.0, np.eye(2))

@@ -19,6 +19,7 @@ from mfnet.network import MeanFieldNetwork, Replicas
 from mfnet.network.losses import MarginLoss
 from mfnet.network.observables import ObservedSeries
 from mfnet.record.series import DISPLACEMENT, TEST_ERROR, UNSATISFIED
+from mfnet.training.moment import Moment
 from mfnet.training.observation import Observation
 
 #: What a checkpoint holds of every node.
@@ -50,8 +51,8 @@ class MeanFieldModule(lightning.LightningModule):
 
     Args:
         network: The network, or `Replicas`.
-        loss: The margin loss ℓ.
-        alpha: Scale α of the loss, of all or of each.
+        loss: The margin loss ℓ, of all or of each.
+        alpha: Scale α of the loss, likewise.
         flow: Makes the flow from an objective.
         rules: When each stops before the end of the schedule; by default, when all its examples are satisfied.
         seeds: Seed of each replica, for the files.
@@ -69,8 +70,8 @@ class MeanFieldModule(lightning.LightningModule):
     def __init__(
         self,
         network: MeanFieldNetwork | Replicas,
-        loss: MarginLoss,
-        alpha: float | Float[Tensor, " R"],
+        loss: MarginLoss | Sequence[MarginLoss],
+        alpha: float | Sequence[float] | Float[Tensor, " R"],
         flow: Callable[[Objective], Flow[Any]],
         rules: StoppingRules | None = None,
         seeds: Sequence[int] = (),
@@ -89,6 +90,20 @@ class MeanFieldModule(lightning.LightningModule):
     def latest(self) -> Mapping[str, Float[np.ndarray, " R"]]:
         """Every series at the latest observation, of each replica."""
         return self._last
+
+    @property
+    def moment(self) -> Moment:
+        """The run at the latest observation, for its record."""
+        flow = self.flow
+        of_networks = (flow.objective.evaluators[0].name, str(self.network.w.dtype).removeprefix("torch."))
+        return Moment(
+            self.observation, self._last, flow.progress, self.stop_reason, self.alpha, self.seeds, *of_networks
+        )
+
+    @property
+    def at_observation(self) -> bool:
+        """Whether the networks are as they were observed, and have not moved on since."""
+        return [p.t for p in self.flow.progress] == self.observation.times.tolist()
 
     @property
     def n_replicas(self) -> int:
@@ -149,7 +164,7 @@ class MeanFieldModule(lightning.LightningModule):
     def training_step(self, batch: tuple[float, float], batch_idx: int) -> None:
         """Goes through one interval of the schedule and observes its end."""
         _, until = batch
-        moving = self.flow.running
+        moving = self.moving
         if moving.any():
             self.optimizers().step(until=until)  # type: ignore[union-attr]  # one optimizer
             moving &= np.array([p.stop_reason is not StopReason.DIVERGED for p in self.flow.progress])
@@ -157,11 +172,19 @@ class MeanFieldModule(lightning.LightningModule):
                 seen = {name: torch.tensor(value) for name, value in self.observation.series.items()}
                 self.trainer.callback_metrics.update(seen)  # ten times as fast as self.log_dict
                 self._apply_rules(moving)
-        self.stop_reason = self.flow.stop_reason
+        self.stop_reason = self._reason()
         if self.stop_reason is not None:
             self.trainer.should_stop = True
-        elif self.trainer.global_step == self.trainer.num_training_batches:
-            self.stop_reason = StopReason.T_MAX
+
+    @property
+    def moving(self) -> Bool[np.ndarray, " R"]:
+        """Which replicas are on their way to the next observation."""
+        return self.flow.running
+
+    def _reason(self) -> StopReason | None:
+        """How the run has ended, if it has."""
+        at_the_end = self.trainer.global_step == self.trainer.num_training_batches
+        return self.flow.stop_reason or (StopReason.T_MAX if at_the_end else None)
 
     def _apply_rules(self, moving: Bool[np.ndarray, " R"]) -> None:
         """Ends replicas for what was observed of them."""
@@ -170,8 +193,8 @@ class MeanFieldModule(lightning.LightningModule):
             seen[0] = np.ones(self.n_replicas)
         reasons: list[StopReason | None] = [None] * self.n_replicas
         for r in np.flatnonzero(moving):
-            values = (float(series[r]) for series in seen)
-            self._so_far[r], reasons[r] = self._so_far[r].and_now(self.rules, self.observation.t, *values)
+            t, values = float(self.observation.times[r]), (float(series[r]) for series in seen)
+            self._so_far[r], reasons[r] = self._so_far[r].and_now(self.rules, t, *values)
         self.flow.end(reasons)
 
     @torch.no_grad()
@@ -188,7 +211,7 @@ class MeanFieldModule(lightning.LightningModule):
         self._last = {name: np.where(finite, values, last.get(name, values)) for name, values in new.items()}
         margins = self.network.processes.gather_rows(train, dim=1)
         times = np.array([p.t for p in flow.progress])
-        h = float(torch.as_tensor(self.loss.h).flatten()[0])
+        h = float(torch.as_tensor(self.seen.margin_loss.h).flatten()[0])
         self.observation = Observation(k, t, dict(self._last), self.network, nodes, margins, self._data.tasks, times, h)
         return True
 

@@ -6,7 +6,6 @@ import json
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
@@ -14,22 +13,19 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from jaxtyping import Float
-from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import Timer
 
 from mfnet.record.contents import Arrays, Contents
 from mfnet.record.history import History
-from mfnet.record.stop_reason import StopReason
 from mfnet.setup.pieces import said, told
 from mfnet.theory import Curve
 from mfnet.theory.growing import Growing
 from mfnet.theory.prediction import Prediction
 from mfnet.training.callbacks.observer import Observer
-from mfnet.training.module import MeanFieldModule
+from mfnet.training.moment import Moment
 from mfnet.training.observation import Observation, Spread
 from mfnet.training.returned import mapping_of, measure_of, spread_of
 from mfnet.training.row import Row, Sink
-from mfnet.training.summary import TAKEN, device_name, finite, summarise
+from mfnet.training.summary import TAKEN, finite, summarise
 
 T = TypeVar("T")
 
@@ -37,7 +33,7 @@ T = TypeVar("T")
 REPLICAS, PREPARATION = "replicas", "preparation"
 
 
-class Recorder(Callback):
+class Recorder:
     """Asks every observer at each observation, merges what they return, and gives it to the sinks.
 
     An observer that fails, or returns what cannot be recorded, is left out from then on: a line says so, its series go
@@ -50,6 +46,10 @@ class Recorder(Callback):
         config: What is run, in plain containers.
         identity: What it is known by.
         of_theories: Gives what the summary says of the theories: which they are, and until when trustworthy.
+
+    Attributes:
+        latest: The latest observation as it was recorded, or None.
+        contents: The whole record, when the run has ended.
     """
 
     def __init__(
@@ -71,33 +71,36 @@ class Recorder(Callback):
         self._assigned: set[str] = set()
         self._columns: dict[int, list[str]] = {}  # of each observer
         self._predicted_columns: dict[str, list[str]] = {}  # of each theory
-        self._latest: Row | None = None
+        self.latest: Row | None = None
+        self._waiting: list[Row] = []  # which no sink has seen
         self._begins = True  # what is seen for the first time, here or where the run goes on
         self._last_k = -1
         self._seconds_before, self._start, self._device = 0.0, time.monotonic(), ""
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._start, self._device = time.monotonic(), device_name(pl_module.device)
-        if trainer.global_step == 0:
-            self._look(pl_module)
-        else:  # the run goes on from a checkpoint, whose observation was seen
-            self._go_on(trainer, pl_module)
+    def begin(self, device: str, moment: Moment, k: int = 0, t: float = 0.0) -> None:
+        """Begins with the first observation, or goes on after the ``k``-th at ``t``, which was seen already.
 
-    def _go_on(self, trainer: Trainer, module: LightningModule) -> None:
+        Args:
+            device: What the run is computed on.
+            moment: The run.
+            k: Number of the observation.
+            t: Its time.
+        """
+        self._start, self._device = time.monotonic(), device
+        if k == 0:
+            self.look(moment)
+        else:
+            self._go_on(moment, k, t)
+
+    def _go_on(self, moment: Moment, k: int, t: float) -> None:
         """Takes the observation of the checkpoint as the latest, so that the record can be closed at any time."""
-        assert isinstance(module, MeanFieldModule)
-        k = self._last_k = trainer.global_step
-        t = float(trainer.datamodule.schedule[k])  # type: ignore[attr-defined]  # set by fit
-        times = np.array([p.t for p in module.flow.progress])
-        observation = replace(module.observation, k=k, t=t, times=times, replicas=dict(module.latest))
+        self._last_k = k
+        times = np.array([p.t for p in moment.progress])
+        observation = replace(moment.observation, k=k, t=t, times=times, replicas=dict(moment.latest))
         series = {name: Spread(rows.values[-1]) for name, rows in self._replicas.items()}
-        arrays: dict[str, Arrays] = {}
-        for observer in self._observers:
-            with suppress(Exception):  # of an observer that begins here
-                arrays |= self._arrays(observer, observation, arrays)
-        row = Row(observation, series, self._predicted(k, t), {}, arrays)
+        row = Row(observation, series, self._predicted(k, t), {}, {})
         self._begin_theories(row)
-        self._latest, self._begins = self._with_replicas(row, module), True
+        self.latest, self._begins = row, True
 
     def _begin_theories(self, row: Row) -> None:
         """Gives every theory that is new here, or another than it was, its columns of the whole history."""
@@ -115,19 +118,16 @@ class Recorder(Callback):
             if theory not in row.theories:
                 self._rows.drop(names)
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: object) -> None:
-        self._look(pl_module)
-
-    def _look(self, module: LightningModule) -> None:
-        assert isinstance(module, MeanFieldModule)
-        observation = module.observation
-        if self._latest is not None:
-            self._tell_of_assignments(self._latest.observation, module)
-        if observation.k <= self._last_k:  # the last one again, when the flow has diverged since
+    def look(self, moment: Moment) -> None:
+        """Records an observation, unless it is the last one again, as when the flow has diverged since."""
+        observation = moment.observation
+        if self.latest is not None:
+            self._tell_of_assignments(self.latest.observation, moment)
+        if observation.k <= self._last_k:
             return
         self._last_k = observation.k
-        self._tell_of_assignments(observation, module)
-        row = self._row(observation, module.latest)
+        self._tell_of_assignments(observation, moment)
+        row = self._row(observation, moment.latest)
         columns = row.columns()
         if self._rows and self._begins:
             for name in columns:
@@ -141,15 +141,30 @@ class Recorder(Callback):
             each = {theory: replace(row, theories={theory: row.theories[theory]}) for theory in row.theories}
             self._predicted_columns = {theory: list(own.predictions()) for theory, own in each.items()}
         self._begins = False
-        row = self._latest = self._with_replicas(row, module)
-        for sink in list(self.sinks):
-            self._give(sink, partial(sink.row, row, self._rows))
+        self.latest = row
+        self._waiting.append(row)
 
-    def _with_replicas(self, row: Row, module: MeanFieldModule) -> Row:
+    def pass_on(self, moment: Moment) -> None:
+        """Gives the sinks what they have not seen."""
+        if not self._waiting:
+            return
+        self._waiting[-1] = self._with_arrays(self._waiting[-1], moment)
+        new, self._waiting = self._waiting, []
+        for sink in list(self.sinks):
+            self._give(sink, partial(sink.rows, new, self._rows))
+
+    def _with_arrays(self, row: Row, moment: Moment) -> Row:
+        """The same with the arrays of observers, and of replicas with every series of each."""
+        arrays: dict[str, Arrays] = {}
+        for observer in list(self._observers):
+            arrays |= self._ask(observer, partial(self._arrays, observer, row.observation, arrays)) or {}
+        return self._with_replicas(replace(row, arrays=arrays), moment)
+
+    def _with_replicas(self, row: Row, moment: Moment) -> Row:
         """The same with every series of every replica among its arrays."""
         if row.observation.n_replicas == 1:
             return row
-        told_apart = {"seed": np.array(module.seeds), "alpha": module.alpha.numpy()}
+        told_apart = {"seed": np.array(moment.seeds), "alpha": moment.alpha.numpy()}
         values = {name: rows.values for name, rows in self._replicas.items()}
         return replace(row, arrays={**row.arrays, REPLICAS: {"t": self._rows.column("t"), **told_apart, **values}})
 
@@ -158,17 +173,15 @@ class Recorder(Callback):
         series = {name: Spread(values) for name, values in seen.items()}
         theories = self._predicted(observation.k, observation.t)
         measures: dict[str, dict[str, float]] = {name: {} for name in theories}
-        arrays: dict[str, Arrays] = {}
         for observer in list(self._observers):
-            so_far = Row(observation, series, theories, measures, arrays)
+            so_far = Row(observation, series, theories, measures, {})
             found = self._ask(observer, partial(self._see, observer, so_far))
             if found is not None:
                 series |= found[0]
                 measures = {name: {**measures[name], **found[1].get(name, {})} for name in measures}
-                arrays |= found[2]
         for name in self._replicas:  # of observers that were left out
             series.setdefault(name, Spread(np.full(observation.n_replicas, np.nan)))
-        return Row(observation, series, theories, measures, arrays)
+        return Row(observation, series, theories, measures, {})
 
     def _predicted(self, k: int, t: float) -> dict[str, Mapping[str, Curve]]:
         """What each theory says; one that fails is left out from then on, and its columns go on as NaN."""
@@ -181,10 +194,8 @@ class Recorder(Callback):
                 self.predictions.remove(prediction)
         return found
 
-    def _see(
-        self, observer: Observer, row: Row
-    ) -> tuple[dict[str, Spread], dict[str, Mapping[str, float]], Mapping[str, Arrays]]:
-        """The series, measures and arrays that an observer adds to a row.
+    def _see(self, observer: Observer, row: Row) -> tuple[dict[str, Spread], dict[str, Mapping[str, float]]]:
+        """The series and measures that an observer adds to a row.
 
         Raises:
             ValueError: If one of them cannot be recorded.
@@ -213,7 +224,7 @@ class Recorder(Callback):
         gone = tuple(f"_{name}" for name in self._left_out)  # theories, which are not compared with any more
         if missing := [name for name in before if name not in own and not name.endswith(gone)]:
             raise ValueError(f"the column {missing[0]} is missing, which it has had before")
-        return series, measures, self._arrays(observer, observation, row.arrays)
+        return series, measures
 
     def _arrays(self, observer: Observer, observation: Observation, taken: Mapping[str, Arrays]) -> dict[str, Arrays]:
         """The arrays that an observer keeps.
@@ -258,42 +269,30 @@ class Recorder(Callback):
         self._left_out[name] = told(error)
         say(f"{shown} is left out from now on: {said(error)}")
 
-    def _tell_of_assignments(self, observation: Observation, module: MeanFieldModule) -> None:
+    def _tell_of_assignments(self, observation: Observation, moment: Moment) -> None:
         """Says, once a name, that what a callback assigns to an observation is not recorded."""
-        for name in observation.assigned(module.latest) - self._assigned:
+        for name in observation.assigned(moment.latest) - self._assigned:
             self._assigned.add(name)
             how = f"return it from an Observer, or from a function: +callbacks.{name}._target_=my_module.my_function"
             say(f"observation.series[{name!r}] was assigned, which is not recorded; {how}")
 
-    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        assert isinstance(pl_module, MeanFieldModule)
-        timers = [callback for callback in trainer.callbacks if isinstance(callback, Timer)]  # type: ignore[attr-defined]
-        late = any((timer.time_remaining() or 1.0) <= 0.0 for timer in timers)
-        stopped = StopReason.WALL_TIME if late else StopReason.CALLBACK
-        self._close(pl_module, str(pl_module.stop_reason or stopped), finished=True)
+    def close(self, moment: Moment, stop_reason: str, *, finished: bool) -> None:
+        """Gives the sinks the whole; does nothing if nothing was seen, or all of it is told.
 
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        assert isinstance(pl_module, MeanFieldModule)
-        if self._latest is None or self.contents is not None:  # nothing was seen, or all of it is told
+        Args:
+            moment: The run, at an observation that may not have been recorded yet.
+            stop_reason: How it has ended.
+            finished: Whether nothing has interrupted it.
+        """
+        if self.latest is None or self.contents is not None:
             return
-        interrupted = isinstance(exception, KeyboardInterrupt)
-        if not interrupted:  # another callback may have failed at an observation that was not looked at yet
-            self._look(pl_module)
-        reason = StopReason.INTERRUPTED if interrupted else f"{StopReason.ERROR}: {told(exception)}"
-        self._close(pl_module, reason, finished=False)
-
-    def _close(self, module: MeanFieldModule, stop_reason: str, *, finished: bool) -> None:
-        """Gives the sinks the whole: an interruption may have come between an observation and its row."""
-        assert self._latest is not None
-        self._tell_of_assignments(self._latest.observation, module)
+        self._tell_of_assignments(self.latest.observation, moment)
         history = {name: values.copy() for name, values in self._rows.columns().items()}
         names = [prediction.name for prediction in self.predictions]
         seconds = self._seconds_before + time.monotonic() - self._start
-        latest = self._latest
+        latest = self._with_arrays(self.latest, moment)
         about = {"config": dict(self.config), "identity": self.identity}
-        ended = summarise(
-            *(module, latest.observation, latest.series, history, names), self._device, seconds, stop_reason
-        )
+        ended = summarise(moment, latest.observation, latest.series, history, names, self._device, seconds, stop_reason)
         summary = about | ended | dict(self.of_theories())
         for observer in list(self._observers):
             summary |= self._ask(observer, partial(self._summary, observer, history, names, summary)) or {}

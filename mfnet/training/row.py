@@ -24,7 +24,8 @@ class Row:
         series: Every series of the network, observers' among them.
         theories: Each theory's predictions up to this observation, by name.
         measures: Measures of the agreement with each theory.
-        arrays: Arrays that observers keep, by the name of their file.
+        arrays: Arrays that observers keep, by the name of their file; of observations that are given to sinks together
+            the last has them.
     """
 
     observation: Observation
@@ -78,8 +79,8 @@ class Sink:
     #: What it is called in the settings.
     called: str = ""
 
-    def row(self, row: Row, rows: Sequence[Mapping[str, float]]) -> None:
-        """Takes one observation, and the rows of the history up to it."""
+    def rows(self, new: Sequence[Row], history: Sequence[Mapping[str, float]]) -> None:
+        """Takes new observations, at least one, and the rows of the history up to the last of them."""
 
     def end(self, contents: Contents, *, finished: bool) -> None:
         """Takes the whole at the end; not ``finished``, an exception has ended the run, and it may go on."""

@@ -1,9 +1,11 @@
-"""How a run's checkpoint is written: each replaces the last as a whole, and a GPU need not wait for the disk."""
+"""When and how a run's checkpoint is written: each replaces the last as a whole, and a GPU need not wait for the disk."""
 
 from __future__ import annotations
 
+import math
 import os
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,24 @@ from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
 StrPath = str | Path
+
+#: Times as long as a checkpoint takes to write that pass before the next.
+APART = 20.0
+
+
+class Pace:
+    """When to write again, so that writing takes a small share of the time."""
+
+    def __init__(self) -> None:
+        self._next = -math.inf
+
+    def is_due(self) -> bool:
+        """Whether it is time."""
+        return time.monotonic() >= self._next
+
+    def has_taken(self, seconds: float) -> None:
+        """Says how long writing has just taken."""
+        self._next = time.monotonic() + APART * seconds
 
 
 class Replacing(CheckpointIO):

@@ -19,7 +19,7 @@ from mfnet.record.contents import Contents
 from mfnet.record.directory import agreement
 from mfnet.record.series import GAMMA, TEST_ERROR, UNSATISFIED
 from mfnet.record.stop_reason import StopReason
-from mfnet.training.module import MeanFieldModule
+from mfnet.training.moment import Moment
 from mfnet.training.observation import Observation, Spread
 
 TABLE_SERIES = (GAMMA, UNSATISFIED, TEST_ERROR)
@@ -43,7 +43,7 @@ TAKEN = {
 
 
 def summarise(
-    module: MeanFieldModule,
+    moment: Moment,
     observation: Observation,
     last: Mapping[str, Spread],
     history: Mapping[str, Float[np.ndarray, " K"]],
@@ -55,7 +55,7 @@ def summarise(
     """What ``summary.json`` says of a run beside its settings: how it ended, how it compares with each theory.
 
     Args:
-        module: The networks and their flow.
+        moment: The run.
         observation: The last one.
         last: Every series then.
         history: Columns of ``history.csv``.
@@ -64,16 +64,15 @@ def summarise(
         wall_seconds: Seconds that the run has taken.
         stop_reason: How it ended.
     """
-    flow = module.flow
     result: dict[str, Any] = {
         "version": mfnet.__version__,
         "git_commit": git_commit(),
         "device": device,
-        "dtype": str(module.network.w.dtype).removeprefix("torch."),
+        "dtype": moment.dtype,
         "wall_seconds": wall_seconds,
-        "evaluator": flow.objective.evaluators[0].name,
-        "drive_evaluations": flow.n_evaluations,
-        "steps": flow.n_steps,
+        "evaluator": moment.evaluator,
+        "drive_evaluations": moment.n_evaluations,
+        "steps": moment.n_steps,
         "stop_reason": stop_reason,
         "t_end": observation.t,
         "n_unsatisfied": int((observation.train_margins[0] < observation.h).sum()),
@@ -81,21 +80,21 @@ def summarise(
         "series": list(last),
         "theories": list(theories),
     }
-    if module.n_replicas > 1:
-        result |= of_replicas(module, observation, last)
+    if moment.n_replicas > 1:
+        result |= of_replicas(moment, observation, last)
     for name in theories:
         result["agreement" if name == "theory" else f"agreement_{name}"] = agreement(history, name)
     return result
 
 
-def of_replicas(module: MeanFieldModule, observation: Observation, last: Mapping[str, Spread]) -> dict[str, Any]:
+def of_replicas(moment: Moment, observation: Observation, last: Mapping[str, Spread]) -> dict[str, Any]:
     """What the summary says of replicas; steps and drive evaluations are of all together."""
-    progress = module.flow.progress
+    progress = moment.progress
     return {
         "n_unsatisfied": last[UNSATISFIED.name].mean * observation.train_margins.shape[1],
-        "replicas": module.n_replicas,
+        "replicas": moment.n_replicas,
         "final": {name: {"mean": spread.mean, "std": spread.std, "se": spread.se} for name, spread in last.items()},
-        "stop_reasons": [str(p.stop_reason or module.stop_reason or StopReason.T_MAX) for p in progress],
+        "stop_reasons": [str(p.stop_reason or moment.stop_reason or StopReason.T_MAX) for p in progress],
         "t_ends": [p.t for p in progress],
     }
 

@@ -8,6 +8,7 @@ import io
 import shutil
 import sys
 import threading
+from collections.abc import Sequence
 from contextlib import redirect_stderr
 from typing import Any
 
@@ -15,12 +16,13 @@ import lightning
 import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import Checkpoint as AnyCheckpoint
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from mfnet.compute.launch import launch
 from mfnet.compute.processes import ALONE, Processes
+from mfnet.data import ObservedData
 from mfnet.record.contents import Contents
 from mfnet.record.directory import RunDirectory
 from mfnet.setup import settings
@@ -30,6 +32,7 @@ from mfnet.setup.setup import Setup
 from mfnet.theory.initial import as_drawn
 from mfnet.training.build import Pieces
 from mfnet.training.callbacks import LastCheckpoint, Observable, Observer, RunProgress, SigtermIsCtrlC
+from mfnet.training.callbacks.recording import Recording
 from mfnet.training.checkpoint import Checkpoint
 from mfnet.training.checks import callback_keys, check_columns, check_devices, check_pieces, n_processes
 from mfnet.training.module import MeanFieldModule
@@ -115,23 +118,35 @@ class Training:
 
     def _run(self) -> Run:
         pieces, setup = self.pieces, self.setup
-        if self.directory is not None and self.first and self.checkpoint is None:
-            shutil.rmtree(self.directory.tensorboard, ignore_errors=True)  # of a run that had no checkpoint yet
         data = pieces.data
         data.schedule = self.times
         seeds = pieces.seeds if setup.replicas > 1 else ()
         module = MeanFieldModule(pieces.networks, pieces.loss, setup.alpha, pieces.flow, pieces.rules, seeds)
-        callbacks = self.callbacks
-        loggers, sinks = self._sinks() if self.first else ([], [])
-        observers = [callback for callback in callbacks if isinstance(callback, Observer)]
-        recorder = Recorder(observers, self.predictions, sinks, setup.config, setup.identity, self._of_theories)
-        progress = [RunProgress(self.predictions)] if self.first and self._show_progress() else []
-        versions = {sink.called: sink.version for sink in sinks if isinstance(sink, CurveLogger) and sink.version}
+        recorder, loggers, versions = self.recorder()
+        progress = [RunProgress(self.predictions)] if self.first and self.shows_progress else []
         last = self.directory.checkpoint if self.directory is not None else None
-        kept = LastCheckpoint(last, setup, versions)
-        in_main_thread = threading.current_thread() is threading.main_thread()
-        every: list[Callback] = [*callbacks, *([recorder] if self.first else []), *progress, kept]
-        every += [SigtermIsCtrlC()] if in_main_thread else []
+        recordings = [Recording(recorder)] if self.first else []
+        callbacks = [*self.callbacks, *recordings, *progress, LastCheckpoint(last, setup, versions)]
+        try:
+            self.fit(module, data, callbacks, loggers)
+        finally:
+            self.part_with(recorder)
+        return self.ended(recorder)
+
+    def fit(
+        self, module: MeanFieldModule, data: ObservedData, callbacks: Sequence[Callback], loggers: Sequence[Logger] = ()
+    ) -> None:
+        """Lets Lightning train a module as this run asks for, from its checkpoint if it has one.
+
+        Args:
+            module: The module.
+            data: What it learns from, and when.
+            callbacks: What looks at it.
+            loggers: Lightning's loggers.
+        """
+        setup, every = self.setup, list(callbacks)
+        if threading.current_thread() is threading.main_thread():
+            every.append(SigtermIsCtrlC())
         if self.processes.divide is None:
             # Lightning has taken it from variables that may be others'
             rank_zero_only.rank = 0  # type: ignore[attr-defined]  # set where it is defined
@@ -142,30 +157,53 @@ class Training:
             strategy=DividedStrategy() if self.processes.divide else "auto",
             precision="64-true" if module.network.w.dtype is torch.float64 else "32-true",
             max_epochs=1,
-            logger=loggers or False,
+            logger=list(loggers) or False,
             enable_checkpointing=any(isinstance(callback, AnyCheckpoint) for callback in every),
-            enable_progress_bar=bool(progress),
+            enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in every),
             enable_model_summary=False,
             callbacks=every,
             default_root_dir=self.directory.path if self.directory is not None else None,
-            **{**({} if self.processes.divide else {"plugins": OwnEnvironment()}), **self._options()},
+            **{**({} if self.processes.divide else {"plugins": OwnEnvironment()}), **self.options()},
         )
         path = self.checkpoint.path if self.checkpoint is not None else None
         try:
             trainer.fit(module, datamodule=data, ckpt_path=path)
         except SystemExit:  # Lightning's answer to Ctrl-C
             raise KeyboardInterrupt from None
-        finally:
-            for sink in sinks:
-                if isinstance(sink, CurveLogger):
-                    sink.close()
-            for callback in self._placed:  # which may look at another run
-                callback.dirpath = None
+
+    def recorder(self, *, live: bool = True) -> tuple[Recorder, list[Logger], dict[str, str]]:
+        """What records the run on this process, Lightning's loggers, and what each logger calls the run.
+
+        Args:
+            live: Whether TensorBoard's files are written as the run goes, rather than in bulk.
+
+        Raises:
+            InvalidSettingError: If a logger cannot be made.
+        """
+        if self.directory is not None and self.first and self.checkpoint is None:
+            shutil.rmtree(self.directory.tensorboard, ignore_errors=True)  # of a run that had no checkpoint yet
+        loggers, sinks = self._sinks(live=live) if self.first else ([], [])
+        observers = [callback for callback in self.callbacks if isinstance(callback, Observer)]
+        setup = self.setup
+        recorder = Recorder(observers, self.predictions, sinks, setup.config, setup.identity, self._of_theories)
+        versions = {sink.called: sink.version for sink in sinks if isinstance(sink, CurveLogger) and sink.version}
+        return recorder, loggers, versions
+
+    def part_with(self, recorder: Recorder) -> None:
+        """Closes what the run alone has opened."""
+        for sink in recorder.sinks:
+            if isinstance(sink, CurveLogger):
+                sink.close()
+        for callback in self._placed:  # which may look at another run
+            callback.dirpath = None
+
+    def ended(self, recorder: Recorder) -> Run:
+        """The run, when it has ended."""
         theories = {prediction.name: prediction.theory for prediction in self.predictions}
-        network = pieces.networks
+        network = self.pieces.networks
         where = self.directory.path if self.directory is not None else None
         contents = recorder.contents or Contents({}, {}, {})  # on processes that do not look
-        return Run(setup, contents, lambda: network, lambda: theories, where)
+        return Run(self.setup, contents, lambda: network, lambda: theories, where)
 
     def _of_theories(self) -> dict[str, Any]:
         """What the summary says of the theories; ``trust`` of all that there are, ``overlaid`` of those of the run."""
@@ -177,11 +215,13 @@ class Training:
             "overlaid": laid,
         }
 
-    def _show_progress(self) -> bool:
+    @property
+    def shows_progress(self) -> bool:
+        """Whether its progress is shown."""
         asked = self.setup.trainer["progress"]
         return bool(sys.stdout.isatty() or "ipykernel" in sys.modules) if asked is None else asked
 
-    def _options(self) -> dict[str, Any]:
+    def options(self) -> dict[str, Any]:
         """Options of Lightning's trainer that are not set here."""
         build = Builder(self.setup.config, self.setup.objects)
         keys = {name: f"trainer.{name}" for name in self.setup.trainer}
@@ -194,7 +234,7 @@ class Training:
         Raises:
             InvalidSettingError: If it refuses them.
         """
-        options = self._options()
+        options = self.options()
         if not options:
             return
         try:
@@ -237,7 +277,7 @@ class Training:
             callbacks.append(callback)
         return callbacks
 
-    def _sinks(self) -> tuple[list[Logger], list[Sink]]:
+    def _sinks(self, *, live: bool) -> tuple[list[Logger], list[Sink]]:
         """Lightning's loggers, and where the record goes.
 
         Raises:
@@ -257,7 +297,7 @@ class Training:
                 continue
             if not own and issubclass(target, TensorBoard):
                 goes_on = checkpoint.k if checkpoint is not None else None
-                tensorboard = build(key, directory=directory, config=setup.config, goes_on=goes_on)
+                tensorboard = build(key, directory=directory, config=setup.config, goes_on=goes_on, live=live)
                 sinks.append(tensorboard)
                 loggers.append(tensorboard.logger)
                 continue

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
@@ -49,6 +49,23 @@ class RunProgress(TQDMProgressBar):
         until = float(trainer.datamodule.schedule[-1])  # type: ignore[attr-defined]  # set by fit
         left = seconds_left(self._recent, flow.steps_to(until))
         return shown if left is None else {**shown, "left": Tqdm.format_interval(left)}
+
+
+class SidesProgress(TQDMProgressBar):
+    """Shows how many of several runs have ended, and the time of those that go on.
+
+    Args:
+        n_running: Says how many go on.
+        n: How many there are.
+    """
+
+    def __init__(self, n_running: Callable[[], int], n: int) -> None:
+        super().__init__()
+        self.n_running, self.n = n_running, n
+
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        assert isinstance(pl_module, MeanFieldModule)
+        return {"t": f"{pl_module.flow.t:.4g}", "ended": f"{self.n - self.n_running()} of {self.n}"}
 
 
 def seconds_left(recent: deque[tuple[float, int]], steps: float) -> float | None:

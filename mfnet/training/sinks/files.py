@@ -38,14 +38,14 @@ class Files(Sink):
         if fitted:
             directory.write_arrays("preparation", fitted)
 
-    def row(self, row: Row, rows: Sequence[Mapping[str, float]]) -> None:
-        if self._written > 0 and len(rows) == self._written + 1:
-            self.directory.append_history(rows[-1])
+    def rows(self, new: Sequence[Row], history: Sequence[Mapping[str, float]]) -> None:
+        if self._written > 0 and len(history) == self._written + len(new):
+            self.directory.append_history(history[-len(new) :])
         else:
-            self.directory.write_history(rows)
-        self._written = len(rows)
-        if is_written(row.observation.k):
-            self._write_arrays(row.arrays)
+            self.directory.write_history(history)
+        self._written = len(history)
+        if any(is_written(row.observation.k) for row in new):
+            self._write_arrays(new[-1].arrays)
 
     def _write_arrays(self, files: Mapping[str, Arrays]) -> None:
         for name, arrays in files.items():

@@ -50,15 +50,15 @@ class CurveLogger(Sink):
         """What the logger calls this run, so that it can go on with it; None if it starts anew."""
         return None if isinstance(self.logger, CSVLogger) or self.logger.version is None else str(self.logger.version)
 
-    def row(self, row: Row, rows: Sequence[Mapping[str, float]]) -> None:
-        curves = row.curves()
+    def rows(self, new: Sequence[Row], history: Sequence[Mapping[str, float]]) -> None:
         if self._anew:
             self._anew = False
-            named = {name.replace("/", "_"): name for name in curves} | {"t": "t"}
-            for earlier in rows[:-1]:
+            named = {name.replace("/", "_"): name for name in new[0].curves()} | {"t": "t"}
+            for earlier in history[: -len(new)]:
                 logged = {named[name]: value for name, value in earlier.items() if name in named}
                 self.logger.log_metrics(logged, step=int(earlier["k"]))
-        self.logger.log_metrics({"t": row.observation.t, **curves}, step=row.observation.k)
+        for row in new:
+            self.logger.log_metrics({"t": row.observation.t, **row.curves()}, step=row.observation.k)
 
     def end(self, contents: Contents, *, finished: bool) -> None:
         metrics = {f"final/{name}": value for name, value in contents.final.items()}

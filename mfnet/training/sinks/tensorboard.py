@@ -10,16 +10,23 @@ import numpy as np
 from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.image import imread
 from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import custom_scalars, histogram, image
 
-from mfnet.record.contents import Contents
+from mfnet.record.contents import Arrays, Contents
 from mfnet.record.directory import RunDirectory
 from mfnet.theory import Curve
 from mfnet.theory.overlay import Nodes
 from mfnet.training.row import Row, Sink
 from mfnet.training.sinks import tags
+from mfnet.training.sinks.events import Events, InBulk, Live
 
 #: Most nodes that have curves, which are three a node; the files have every node that is followed.
 CURVES = 10
+
+
+#: Edges of the bins of histograms, which grow by a tenth from one to the next; TensorBoard joins them.
+_POSITIVE = 1e-12 * 1.1 ** np.arange(774)
+BINS = np.concatenate([-_POSITIVE[::-1], [0.0], _POSITIVE]).tolist()
 
 
 class TensorBoard(Sink):
@@ -30,14 +37,21 @@ class TensorBoard(Sink):
         config: What is run, in plain containers.
         goes_on: Number of the observation that the run goes on from, if it does: later ones are written anew.
         histograms_every: Observations between two histograms.
+        live: Whether it writes as the run goes, rather than what it is given at a time, with no file open between.
     """
 
     called = "tensorboard"
 
     def __init__(
-        self, directory: RunDirectory, config: Mapping[str, Any], goes_on: int | None = None, histograms_every: int = 4
+        self,
+        directory: RunDirectory,
+        config: Mapping[str, Any],
+        goes_on: int | None = None,
+        histograms_every: int = 4,
+        *,
+        live: bool = True,
     ):
-        self.directory, self.config, self.histograms_every = directory, config, histograms_every
+        self.directory, self.config, self.histograms_every, self.live = directory, config, histograms_every, live
         self._purge_step = None if goes_on is None else goes_on + 1
         self.logger = TensorBoardLogger(
             str(directory.path),
@@ -46,17 +60,28 @@ class TensorBoard(Sink):
             default_hp_metric=False,
             purge_step=self._purge_step,
         )
-        self._writers: dict[str, SummaryWriter] = {}
+        self._events: dict[str, Events] = {}
 
-    def _writer(self, side: str) -> SummaryWriter:
-        """The writer of the network or of a theory."""
-        if side == tags.NETWORK:
-            return self.logger.experiment
-        if side not in self._writers:
-            self._writers[side] = SummaryWriter(str(self.directory.tensorboard / side), purge_step=self._purge_step)
-        return self._writers[side]
+    def _of(self, side: str) -> Events:
+        """The events of the network or of a theory."""
+        if side not in self._events:
+            folder = self.directory.tensorboard / side
+            if not self.live:
+                self._events[side] = InBulk(folder, self._purge_step)
+            elif side == tags.NETWORK:
+                self._events[side] = Live(self.logger.experiment)
+            else:
+                self._events[side] = Live(SummaryWriter(str(folder), purge_step=self._purge_step))
+        return self._events[side]
 
-    def row(self, row: Row, rows: Sequence[Mapping[str, float]]) -> None:
+    def rows(self, new: Sequence[Row], history: Sequence[Mapping[str, float]]) -> None:
+        for i, row in enumerate(new, -len(new)):
+            self._row(row, {name: values[i] for name, values in new[-1].arrays.get("nodes", {}).items()})
+        for events in self._events.values():
+            events.flush()
+
+    def _row(self, row: Row, nodes: Arrays) -> None:
+        """Adds an observation, at which the followed nodes had these parameters."""
         k = row.observation.k
         numbers: dict[str, dict[str, float]] = {tags.NETWORK: {}, **{theory: {} for theory in row.theories}}
         for name, spread in row.series.items():
@@ -67,24 +92,24 @@ class TensorBoard(Sink):
         for theory, measures in row.measures.items():
             for name, value in measures.items():
                 numbers[theory] |= tags.points(name, Curve(np.array([value])))
-        for side, more in self._nodes(row).items():
+        for side, more in self._nodes(row, nodes).items():
             numbers[side] |= more
         for side, own in numbers.items():
-            tags.write_scalars(self._writer(side), own, k)
+            self._of(side).add_summary(tags.scalars(own), k)
         if k % self.histograms_every == 0:
             for name, values in zip(Nodes._fields, row.observation.nodes, strict=True):
-                self._writer(tags.NETWORK).add_histogram(f"nodes/{name}", values[0], k)
+                counted = histogram(f"nodes/{name}", values[0].cpu().numpy(), BINS)
+                self._of(tags.NETWORK).add_summary(counted, k)
 
     @staticmethod
-    def _nodes(row: Row) -> dict[str, dict[str, float]]:
-        """The last point of the first trajectories, of the network and of each theory."""
-        arrays = row.arrays.get("nodes", {})
+    def _nodes(row: Row, nodes: Arrays) -> dict[str, dict[str, float]]:
+        """The parameters of the first nodes, of the network and of each theory."""
         return {
             side: {
                 tags.node(name, i): float(number)
                 for name in Nodes._fields
-                if (values := arrays.get(f"{name}{suffix}")) is not None
-                for i, number in enumerate(values[-1, :CURVES])
+                if (values := nodes.get(f"{name}{suffix}")) is not None
+                for i, number in enumerate(values[:CURVES])
             }
             for side, suffix in ((tags.NETWORK, ""), *((theory, f"_{theory}") for theory in row.theories))
         }
@@ -92,12 +117,17 @@ class TensorBoard(Sink):
     def end(self, contents: Contents, *, finished: bool) -> None:
         if not finished:
             return
-        writer = self._writer(tags.NETWORK)
-        writer.add_custom_scalars(tags.margin_layout(contents.series))
+        network = self._of(tags.NETWORK)
+        network.add_summary(custom_scalars(tags.margin_layout(contents.series)))
         for figure in sorted(Path(self.directory.figures).glob("*.png")):
-            writer.add_image(f"figures/{figure.stem}", imread(figure)[..., :3], dataformats="HWC")
-        with SummaryWriter(str(self.directory.tensorboard / tags.FINAL)) as end:
-            tags.write_end(end, self.config, contents.final)
-        for theory in self._writers.values():
-            theory.close()
-        self._writers.clear()
+            network.add_summary(image(f"figures/{figure.stem}", imread(figure)[..., :3], dataformats="HWC"))
+        network.flush()
+        end = InBulk(self.directory.tensorboard / tags.FINAL)
+        for summary in tags.end(self.config, contents.final):
+            end.add_summary(summary)
+        end.close()
+        if not self.live:
+            self.logger.save()
+        for theory in (side for side in self._events if side != tags.NETWORK):
+            self._events[theory].close()
+        self._events.clear()
