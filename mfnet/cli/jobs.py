@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Glob, IntervalSweep, Override
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 
@@ -76,105 +75,6 @@ def parsed(overrides: Sequence[str]) -> list[Override]:
     return read
 
 
-@dataclass(frozen=True)
-class Sweep:
-    """What a sweep is asked for with.
-
-    Attributes:
-        overrides: What its sweeper is given; shuffled values stand in the order that was drawn for them.
-        own: Settings of Hydra's.
-        prepared: Values that the config itself sweeps over (``hydra.sweeper.params``).
-        composed: The config of one run in the midst of it, with Hydra's own part.
-        config_name: Name of the main config.
-    """
-
-    overrides: list[str]
-    own: list[str]
-    prepared: list[str]
-    composed: DictConfig
-    config_name: str
-
-    @staticmethod
-    def read(arguments: Arguments) -> Sweep:
-        """What is asked for, inside the source of the arguments.
-
-        Raises:
-            SettingError: If it cannot be read, or its settings do not go together.
-        """
-        typed = parsed(arguments.overrides)
-        name = arguments.source.config_name
-        composed = compose([*(_one_of(override) for override in typed), "hydra.mode=MULTIRUN"], name)
-        own = [str(override.input_line) for override in typed if override.is_hydra_override()]
-        composed.hydra.overrides.task = [line for line in arguments.overrides if line not in own]
-        params = composed.hydra.sweeper.get("params") or {}
-        given = {override.get_key_element() for override in typed}
-        prepared = {key: f"{key}={value}" for key, value in params.items()}
-        shuffled = [o for o in parsed(list(prepared.values())) if o.get_key_element() not in given and _is_shuffled(o)]
-        prepared |= {override.get_key_element(): _drawn(override) for override in shuffled}
-        lines = [prepared[override.get_key_element()] for override in shuffled]
-        settings = [override for override in typed if not override.is_hydra_override()]
-        lines += [_drawn(override) if _is_shuffled(override) else str(override.input_line) for override in settings]
-        return Sweep(lines, own, list(prepared.values()), composed, name)
-
-    @property
-    def is_grid(self) -> bool:
-        """Whether its runs are known beforehand; other sweepers, such as Optuna's, choose them as they go."""
-        return str(self.composed.hydra.sweeper.get("_target_")).endswith(BasicSweeper.__name__)
-
-    def expanded(self) -> Iterator[list[str]]:
-        """The overrides of each run; those typed take the place of those that the config itself sweeps over.
-
-        Raises:
-            SettingError: If a setting has values that are not taken one by one.
-        """
-        every = parsed([*self.prepared, *self.overrides])
-        for override in every:
-            if override.is_sweep_override() and not override.is_discrete_sweep():
-                kinds = "choice, range, glob, or hydra/sweeper=optuna"
-                raise SettingError(f"{override.input_line}: the sweeper of a grid takes values one by one; use {kinds}")
-        for batch in BasicSweeper.split_arguments(every, None):
-            yield from ([*job, *self.own] for job in batch)
-
-
-def _one_of(override: Override) -> str:
-    """An override with one value of those that it sweeps over.
-
-    Raises:
-        SettingError: If it has none, or is Hydra's own.
-    """
-    line = str(override.input_line)
-    if not override.is_sweep_override():
-        return line
-    if override.is_hydra_override():
-        raise SettingError(f"{line}: has one value for all runs; put one with commas in quotes")
-    value = override.value()
-    if isinstance(value, IntervalSweep):
-        assert value.start is not None
-        assert value.end is not None
-        middle = (value.start + value.end) / 2
-        return f"{override.get_key_element()}={int(middle) if isinstance(value.start, int) else middle}"
-    try:
-        values = list(override.sweep_string_iterator())
-    except (ValueError, HydraException) as error:
-        raise SettingError(f"{line}: {' '.join(str(error).split())}") from None
-    if not values and isinstance(value, Glob):
-        raise SettingError(
-            f"{line}: glob takes choices of a group, such as flow=glob(*rotation), and none is like this"
-        )
-    if not values:
-        raise SettingError(f"{line}: the sweep is empty: there are no values")
-    return f"{override.get_key_element()}={values[0]}"
-
-
-def _is_shuffled(override: Override) -> bool:
-    return override.is_discrete_sweep() and bool(getattr(override.value(), "shuffle", False))
-
-
-def _drawn(override: Override) -> str:
-    """The values of a shuffled sweep in an order that is drawn here, for they are expanded more than once."""
-    return f"{override.get_key_element()}=choice({','.join(override.sweep_string_iterator())})"
-
-
 def single(arguments: Arguments) -> Job:
     """The run that is asked for, inside the source of its arguments.
 
@@ -187,12 +87,12 @@ def single(arguments: Arguments) -> Job:
 
 def job_of(composed: DictConfig, overrides: list[str]) -> Job:
     """The run of a composed config; real data say N and d in it."""
-    setup = _resolved(composed)
+    setup = resolved(composed)
     directory = Path(composed.hydra.run.dir)
     return Job(overrides, composed, setup, directory, directory)
 
 
-def _resolved(composed: DictConfig) -> Setup:
+def resolved(composed: DictConfig) -> Setup:
     """The setup of a composed config, which then has the N and d of real data, and the name of its directory."""
     setup = Setup.resolved(task(composed))
     with open_dict(composed):
@@ -202,45 +102,6 @@ def _resolved(composed: DictConfig) -> Setup:
             assert isinstance(written, dict)
             part[key] = str(written[key]).replace("${run_name:}", setup.name)
     return setup
-
-
-def of_sweep(swept: Sweep) -> list[Job]:
-    """The runs of a sweep, inside the source of its arguments.
-
-    Raises:
-        SettingError: If a setting is wrong, or two runs are the same, or there are none.
-    """
-    jobs: dict[Path, Job] = {}
-    root = Path(swept.composed.hydra.sweep.dir)
-    for number, overrides in enumerate(swept.expanded()):
-        numbered = [f"hydra.job.num={number}", f"hydra.job.id={number}"]
-        composed = compose([*overrides, *numbered], swept.config_name)
-        OmegaConf.copy_cache(from_config=swept.composed, to_config=composed)  # one ${now:} for all runs
-        setup = _resolved(composed)
-        if setup.trainer["devices"] * setup.trainer["nodes"] > 1:
-            raise InvalidSettingError(
-                "trainer.devices", setup.trainer["devices"], "the runs of a sweep have one process each; leave out -m"
-            )
-        job = Job(overrides, composed, setup, root / composed.hydra.sweep.subdir, root)
-        if (twin := jobs.get(job.directory)) is not None:
-            asked = f"{' '.join(twin.overrides)} and {' '.join(job.overrides)}"
-            raise SettingError(f"{asked} are one run, {job.directory}; ask for it once")
-        jobs[job.directory] = job
-    if not jobs:
-        raise SettingError("the sweep is empty: a setting has no values")
-    return list(jobs.values())
-
-
-def check_pieces(jobs: Sequence[Job]) -> None:
-    """Checks the classes that runs name, and their theories.
-
-    Raises:
-        SettingError: For the first that is wrong.
-    """
-    from mfnet.training import Training
-
-    for job in jobs:
-        Training(job.setup)
 
 
 def check_directories(jobs: Sequence[Job], *, in_sweep: bool = False, goes_on: bool = False) -> None:

@@ -11,7 +11,8 @@ from omegaconf import DictConfig
 
 from mfnet.cli import sweep
 from mfnet.cli.arguments import Arguments
-from mfnet.cli.jobs import Sweep, check_directories, check_predictions, draw_of, of_sweep, single
+from mfnet.cli.grid import Sweep
+from mfnet.cli.jobs import check_directories, check_predictions, draw_of, single
 from mfnet.cli.run import in_its_directory, shown
 from mfnet.record.directory import RunDirectory, curve_columns
 from mfnet.record.series import GAMMA, SERIES
@@ -32,14 +33,14 @@ def predict(arguments: Arguments, typed: Sequence[str]) -> int:
         swept = Sweep.read(arguments)
         if not swept.is_grid:
             raise SettingError("hydra/sweeper: mfnet predict sweeps over a grid; leave it out")
-        jobs = of_sweep(swept)
+        jobs = list(swept.jobs())
         check_predictions(jobs)
         check_directories(jobs, in_sweep=True)
-        return sweep.launch(swept, _in_sweep)
+        return sweep.launch(swept, [[job] for job in jobs], _in_sweep)
     job = single(arguments)
     check_predictions([job])
     check_directories([job])
-    return in_its_directory(job, lambda: _predict(job.setup, RunDirectory(job.directory)))
+    return in_its_directory(job, lambda _: _predict(job.setup, RunDirectory(job.directory)))
 
 
 def _in_sweep(config: DictConfig) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from mfnet.cli import sweep
 from mfnet.cli.arguments import Arguments
-from mfnet.cli.jobs import Job, Sweep, check_directories, check_pieces, of_sweep, parsed
+from mfnet.cli.grid import Sweep
+from mfnet.cli.jobs import Job, parsed
 from mfnet.cli.run import shown
 from mfnet.collection import collect
 from mfnet.figures.experiments import EXPERIMENTS
@@ -58,17 +59,17 @@ def _reproduce(names: Sequence[str], overrides: Sequence[str], *, small: bool, t
     for name in names:
         _check_that_several_are_compared(name, settings[name][0], overrides)
     asked = {name: Sweep.read(Arguments(settings[name], multirun=True, source=Source())) for name in names}
-    jobs = {name: of_sweep(asked[name]) for name in names}
-    for name in names:
-        check_pieces(jobs[name])
-        check_directories(jobs[name], in_sweep=True, goes_on=True)
+    planned = {name: sweep.planned(list(asked[name].jobs()), asked[name]) for name in names}
     statuses = []
     for name in names:
         print(f"\n{name}: {EXPERIMENTS[name].caption}", flush=True)
         started = time.monotonic()
-        status = sweep.start(jobs[name], asked[name], typed)
+        status = sweep.start(planned[name], asked[name], typed)
         if status == 0:
-            print(f"{shown(_draw(name, jobs[name]))}   {time.monotonic() - started:.0f} s", flush=True)
+            print(
+                f"{shown(_draw(name, [plan.job for plan in planned[name]]))}   {time.monotonic() - started:.0f} s",
+                flush=True,
+            )
         statuses.append(status)
     return max(statuses)
 

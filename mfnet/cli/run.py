@@ -8,9 +8,9 @@ import shlex
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from hydra._internal.callbacks import Callbacks
 from hydra.core.global_hydra import GlobalHydra
@@ -25,26 +25,35 @@ from mfnet.record.stop_reason import StopReason
 from mfnet.setup.errors import InvalidSettingError, SettingError
 from mfnet.setup.setup import Setup
 
+T = TypeVar("T")
+
 #: Exit status of what was ended by Ctrl-C or SIGTERM, as the shell's.
 INTERRUPTED = 130
 
 
-def in_its_directory(job: Job, start: Callable[[], int]) -> int:
-    """Lets Hydra make the directory of a run, with its config, and starts it there."""
+def in_its_directory(job: Job, start: Callable[[DictConfig], T], *, in_sweep: bool = False) -> T:
+    """Lets Hydra make the directory of a run, with its config, and starts it there.
+
+    Args:
+        job: The run.
+        start: Starts it, given its config; what it returns is returned.
+        in_sweep: Whether it is one of a sweep.
+    """
     hydra = GlobalHydra.instance().hydra
     assert hydra is not None
-    context = HydraContext(config_loader=hydra.config_loader, callbacks=Callbacks())
+    callbacks = Callbacks(job.composed) if in_sweep else Callbacks()
+    context = HydraContext(config_loader=hydra.config_loader, callbacks=callbacks)
     ended = run_job(
         hydra_context=context,
-        task_function=lambda _: start(),
+        task_function=start,
         config=job.composed,
-        job_dir_key="hydra.run.dir",
-        job_subdir_key=None,
+        job_dir_key="hydra.sweep.dir" if in_sweep else "hydra.run.dir",
+        job_subdir_key="hydra.sweep.subdir" if in_sweep else None,
     )
     if ended.status is JobStatus.FAILED:
         raise ended._return_value
-    status: int = ended.return_value
-    return status
+    returned: T = ended.return_value
+    return returned
 
 
 def follow(training: Any, shown_how: Callable[[], str], *, in_short: bool = False) -> int:
@@ -55,7 +64,7 @@ def follow(training: Any, shown_how: Callable[[], str], *, in_short: bool = Fals
         shown_how: Says how to go on, if it is interrupted.
         in_short: Whether to say in a line how it ended.
     """
-    from mfnet.training.summary import brief, report
+    from mfnet.training.summary import report
 
     directory: RunDirectory = training.directory
     where = shown(directory.path)
@@ -66,7 +75,7 @@ def follow(training: Any, shown_how: Callable[[], str], *, in_short: bool = Fals
         print(shown_how(), file=sys.stderr, flush=True)
         raise SystemExit(INTERRUPTED) from None
     if in_short:
-        print(f"{where}\n  {brief(run.summary)}", flush=True)
+        tell_in_short(directory, run.summary)
     else:
         figures = shown(directory.figures) if directory.figures.exists() else f"mfnet figures {where}"
         lines = [report(run.contents), f"figures      {figures}"]
@@ -77,6 +86,21 @@ def follow(training: Any, shown_how: Callable[[], str], *, in_short: bool = Fals
             ]
         print("\n".join(lines), flush=True)
     return int(run.summary["stop_reason"] == StopReason.DIVERGED)
+
+
+def tell_in_short(directory: RunDirectory, summary: Mapping[str, Any]) -> None:
+    """Says in a line how a run has ended."""
+    from mfnet.training.summary import brief
+
+    print(f"{shown(directory.path)}\n  {brief(summary)}", flush=True)
+
+
+def fail(directory: RunDirectory, error: Exception) -> None:
+    """Keeps and says of what a run of a sweep has failed."""
+    directory.write_failure("".join(traceback.format_exception(error)))
+    print(f"mfnet: FAILED {shown(directory.path)}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+    if os.environ.get("SUBMITIT_EXECUTOR") == "slurm":  # a job of its own, which is to end as FAILED too
+        atexit.register(_end_as_failed)
 
 
 def how_to_go_on(directory: RunDirectory) -> str:
@@ -107,21 +131,16 @@ def in_sweep(config: DictConfig) -> float | None:
 
 
 def _train_in_sweep(setup: Setup, directory: RunDirectory) -> None:
+    from mfnet.cli.parts import checkpoint_in
     from mfnet.training import Training
-    from mfnet.training.checkpoint import read_checkpoint
 
     try:
-        checkpoint = read_checkpoint(directory.checkpoint) if directory.checkpoint.exists() else None
-        if checkpoint is not None and not checkpoint.may_go_on:  # it was killed while it wrote its last files
-            checkpoint = None
+        checkpoint = checkpoint_in(directory)
         directory.failure.unlink(missing_ok=True)
         training = Training(setup, directory, checkpoint, in_sweep=True)
         follow(training, lambda: f"\nmfnet: interrupted in {shown(directory.path)}", in_short=True)
     except Exception as error:
-        directory.write_failure(traceback.format_exc())
-        print(f"mfnet: FAILED {shown(directory.path)}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
-        if os.environ.get("SUBMITIT_EXECUTOR") == "slurm":  # a job of its own, which is to end as FAILED too
-            atexit.register(_end_as_failed)
+        fail(directory, error)
 
 
 def _end_as_failed() -> None:

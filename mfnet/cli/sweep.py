@@ -5,26 +5,31 @@ from __future__ import annotations
 import copy
 import difflib
 import logging
+import os
 import shlex
 import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from hydra._internal.callbacks import Callbacks
+from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.plugins import Plugins
 from hydra.core.utils import configure_log
 from hydra.errors import HydraException
 from hydra.types import HydraContext
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from mfnet.cli import run
 from mfnet.cli.arguments import Arguments
 from mfnet.cli.going_on import checkpoint_of
-from mfnet.cli.jobs import Job, Sweep, check_directories, check_pieces, job_of, of_sweep
+from mfnet.cli.grid import Sweep
+from mfnet.cli.jobs import Job, check_directories, job_of
+from mfnet.cli.parts import InParts, Plan, described, parts, plans, side_by_side
 from mfnet.record.directory import RunDirectory, RunState
 from mfnet.record.series import MEAN_FORCE, SERIES, SLIDING
 from mfnet.record.stop_reason import StopReason
@@ -32,6 +37,9 @@ from mfnet.setup.checks import check_directory
 from mfnet.setup.errors import InvalidSettingError, SettingError
 from mfnet.setup.pieces import told
 from mfnet.setup.setup import Setup
+
+#: Runs of a sweep that are composed at once, at most: each takes 20 ms.
+AT_ONCE = 1000
 
 #: Numbers of ``summary.json`` beside the last values of series.
 _NUMBERS = ("n_unsatisfied", "t_end", "steps", "drive_evaluations", "wall_seconds")
@@ -54,21 +62,81 @@ def sweep(arguments: Arguments, typed: Sequence[str]) -> int:
     swept = Sweep.read(arguments)
     if not swept.is_grid:
         return _by_sweeper(swept)
-    jobs = of_sweep(swept)
-    check_pieces(jobs)
+    if len(swept) > AT_ONCE:
+        return _as_it_goes(swept, typed)
+    return start(planned(list(swept.jobs()), swept), swept, typed)
+
+
+def planned(jobs: Sequence[Job], swept: Sweep) -> list[Plan]:
+    """Runs that have been checked, and how they are started.
+
+    Raises:
+        SettingError: If a setting of any is wrong, or its directory has something else.
+    """
+    if not jobs:
+        raise SettingError("the sweep is empty: a setting has no values")
+    found = plans(jobs, batch=swept.composed.batch)
     check_directories(jobs, in_sweep=True, goes_on=True)
-    return start(jobs, swept, typed)
+    return found
 
 
-def start(jobs: Sequence[Job], swept: Sweep, typed: Sequence[str]) -> int:
-    """The same for runs that have been checked."""
-    print(_before(jobs), flush=True)
-    status = 0
-    if any(state is not RunState.COMPLETE for state in _states(jobs)):
-        status = launch(swept, run.in_sweep)
+def start(runs: Sequence[Plan], swept: Sweep, typed: Sequence[str]) -> int:
+    """Starts runs that have been checked, and says what has become of them."""
+    jobs = [plan.job for plan in runs]
+    workers = _workers(swept)
+    left = parts(runs, workers)
+    print(_before(jobs) + (f"; {described(left, workers)}" if left else ""), flush=True)
+    status = launch(swept, [[plan.job for plan in part] for part in left], run.in_sweep) if left else 0
     text, good = _after(jobs, [shlex.quote(word) for word in typed])
     print(text, flush=True)
     return status or int(not good)
+
+
+def _as_it_goes(swept: Sweep, typed: Sequence[str]) -> int:
+    """A sweep of more runs than are composed at once: those at the ends of each setting are checked, then each batch.
+
+    Raises:
+        SettingError: If a setting of a run that is checked before any starts is wrong.
+    """
+    root = run.shown(swept.root)
+    print(f"{_runs(len(swept))} in {root}: {AT_ONCE} at a time are composed, checked and started", flush=True)
+    first = planned([swept.job(number) for number in range(AT_ONCE)], swept)
+    planned([swept.job(number) for number in _at_the_ends(swept)], swept)
+    counts: Counter[str] = Counter()
+    for number in range(0, len(swept), AT_ONCE):
+        numbers = range(number, min(number + AT_ONCE, len(swept)))
+        try:
+            some = first if number == 0 else planned([swept.job(each) for each in numbers], swept)
+        except SettingError as error:
+            raise SettingError(f"after {number} runs: {error}") from None
+        print(f"runs {numbers[0] + 1} to {numbers[-1] + 1} of {len(swept)}", flush=True)
+        status = start(some, swept, typed)
+        if status == run.INTERRUPTED:
+            return status
+        counts.update(_states([plan.job for plan in some]))
+    found = ", ".join(f"{counts[state]} {state}" for state in RunState if counts[state])
+    print(f"{_runs(len(swept))} in {root}: {found}", flush=True)
+    return int(counts[RunState.COMPLETE] < len(swept))
+
+
+def _at_the_ends(swept: Sweep) -> list[int]:
+    """Numbers of runs with the last value of a setting, or with any if there are few, and the first of others."""
+    numbers, weight = [], 1
+    for axis in reversed(swept.axes.values()):
+        some = range(1, len(axis)) if len(axis) <= AT_ONCE else [len(axis) - 1]
+        numbers += [weight * i for i in some if weight * i >= AT_ONCE]
+        weight *= len(axis)
+    return numbers
+
+
+def _workers(swept: Sweep) -> int:
+    """How many runs or batches are started at a time."""
+    launcher = swept.composed.hydra.launcher
+    asked = launcher.get("n_jobs", launcher.get("array_parallelism", 1))
+    if not isinstance(asked, int) or asked == 0:
+        return 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return asked if asked > 0 else max(cores + 1 + asked, 1)
 
 
 def _by_sweeper(swept: Sweep) -> int:
@@ -78,11 +146,11 @@ def _by_sweeper(swept: Sweep) -> int:
         raise InvalidSettingError("objective", "null", "the sweeper needs a number, as in objective=test_error")
     job = job_of(copy.deepcopy(swept.composed), swept.overrides)
     _check_objective(objective, job.setup)
-    check_pieces([job])
+    plans([job], batch=False)
     root = Path(swept.composed.hydra.sweep.dir)
     check_directory("hydra.sweep.dir", root, new=False)
     results, began = root / "optimization_results.yaml", time.time()
-    status = launch(swept, run.in_sweep)
+    status = _with_hydra(swept, partial(_let_choose, swept))
     directories = [path.parent for path in sorted(root.glob("*/history.csv"))]
     states = Counter(RunDirectory(path).state() for path in directories)
     counts = ", ".join(f"{states[state]} {state}" for state in RunState if states[state])
@@ -90,6 +158,14 @@ def _by_sweeper(swept: Sweep) -> int:
     if results.exists() and results.stat().st_mtime >= began - 1.0:  # not those of an earlier sweep
         print(results.read_text().rstrip(), flush=True)
     return status
+
+
+def _let_choose(swept: Sweep, context: HydraContext) -> None:
+    """Lets a sweeper choose runs, and start them."""
+    sweeper = Plugins.instance().instantiate_sweeper(
+        hydra_context=context, task_function=run.in_sweep, config=swept.composed
+    )
+    sweeper.sweep(arguments=list(swept.overrides))
 
 
 def _check_objective(name: str, setup: Setup) -> None:
@@ -107,10 +183,52 @@ def _check_objective(name: str, setup: Setup) -> None:
         raise InvalidSettingError("objective", name, f"must be a number of summary.json: {', '.join(known)}{hint}")
 
 
-def launch(swept: Sweep, job: Callable[[DictConfig], Any]) -> int:
-    """Lets Hydra start the runs, by its sweeper and launcher, as its own multirun does.
+def launch(swept: Sweep, started: Sequence[Sequence[Job]], alone: Callable[[DictConfig], Any]) -> int:
+    """Starts runs: one after the other in this process, or by the launcher that is asked for; those of a part together.
 
-    That would compose the settings that stay without those that vary, and refuse ``flow=euler,rotation flow.dt=0.1``.
+    Args:
+        swept: The sweep.
+        started: The parts.
+        alone: Starts a run, given its config.
+    """
+    path = swept.root / "multirun.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    OmegaConf.save(swept.composed, path)
+    if str(swept.composed.hydra.launcher.get("_target_")).endswith(BasicLauncher.__name__):
+        return _with_hydra(swept, lambda context: _one_by_one(started, alone))
+    beside = {os.path.abspath(part[0].directory): part for part in started if len(part) > 1}
+    task = InParts(beside) if beside else alone
+
+    def by_launcher(context: HydraContext) -> None:
+        config = swept.composed
+        launcher = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=task, config=config)
+        size = config.hydra.sweeper.get("max_batch_size") or len(started)
+        for i in range(0, len(started), size):
+            launcher.launch([_asked_of(part[0], swept) for part in started[i : i + size]], initial_job_idx=i)
+
+    return _with_hydra(swept, by_launcher)
+
+
+def _one_by_one(started: Sequence[Sequence[Job]], alone: Callable[[DictConfig], Any]) -> None:
+    for part in started:
+        if len(part) > 1:
+            side_by_side(part)
+        else:
+            run.in_its_directory(part[0], alone, in_sweep=True)
+
+
+def _asked_of(job: Job, swept: Sweep) -> list[str]:
+    """The overrides by which a launcher composes a run, whose place is known here."""
+    subdir = os.path.relpath(job.directory, job.root)
+    escaped = subdir.replace("\\", "\\\\").replace("'", "\\'")
+    return [*(line for line in job.overrides if line not in swept.own), f"hydra.sweep.subdir='{escaped}'"]
+
+
+def _with_hydra(swept: Sweep, start: Callable[[HydraContext], Any]) -> int:
+    """Does what Hydra does around a sweep, lets it start runs, and returns the exit status.
+
+    Its own multirun would compose the settings that stay without those that vary, and refuse ``flow=euler,rotation
+    flow.dt=0.1``.
     """
     hydra = GlobalHydra.instance().hydra
     assert hydra is not None
@@ -122,10 +240,7 @@ def launch(swept: Sweep, job: Callable[[DictConfig], Any]) -> int:
     context = HydraContext(config_loader=hydra.config_loader, callbacks=callbacks)
     try:
         callbacks.on_multirun_start(config=config, config_name=swept.config_name)
-        sweeper = Plugins.instance().instantiate_sweeper(hydra_context=context, task_function=job, config=config)
-        if swept.is_grid:
-            sweeper.validate_batch_is_legal = lambda batch: None  # type: ignore[method-assign]  # they were composed
-        sweeper.sweep(arguments=list(swept.overrides))
+        start(context)
         callbacks.on_multirun_end(config=config, config_name=swept.config_name)
     except KeyboardInterrupt:
         return run.INTERRUPTED

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from omegaconf import DictConfig
+
 from mfnet.cli import going_on, sweep
 from mfnet.cli.arguments import Arguments
 from mfnet.cli.jobs import check_directories, single
@@ -43,7 +45,7 @@ def train(arguments: Arguments, typed: Sequence[str]) -> int:
 
         sys.argv = [str(__main__.__file__), *typed[1:]]  # Lightning starts the other processes by this command line
 
-    def start() -> int:
+    def start(_: DictConfig) -> int:
         try:
             with directory.lock():
                 return follow(training, shown_how=lambda: how_to_go_on(directory))

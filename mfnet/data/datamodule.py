@@ -26,7 +26,7 @@ class ScheduleLoader:
         times: Observation times; of R runs side by side (K, R), of which intervals are lists.
     """
 
-    def __init__(self, times: Float[np.ndarray, "K *R"]):
+    def __init__(self, times: Float[np.ndarray, "K ..."]):
         self.times = times
         self._next = 0
 

@@ -193,28 +193,33 @@ def _check_arguments(key: str, entry: Mapping[str, Any], target: Any) -> None:
 def check_memory(config: Mapping[str, Any]) -> None:
     """Checks that the examples, whose number is known, and the nodes fit into the free memory of this machine.
 
-    The estimate counts the examples in float64 while they are drawn, by every process, their copy for training, and
-    the parameters with their initial copy, their drive and the temporaries of a step. Examples of a network that are
-    larger than ``data.memory`` are mapped, and not counted.
-
     Raises:
         InvalidSettingError: If they do not.
     """
-    n_examples = config["N"] + config["data"].get("n_test", 0)
-    devices, divide = config["trainer"]["devices"], config["trainer"]["divide"]
-    n_nodes = config["M"] * (1 if divide == "nodes" else devices)
     replicas = config["replicas"]
-    copies = (3.0, 6.0) if replicas == 1 else (5.0, 14.0)  # of examples and nodes; of replicas also those on their way
-    if 8.0 * config["d"] * n_examples > config["data"].get("memory", math.inf) * 2**30:
-        n_examples = 0
-    needed = 8.0 * config["d"] * (copies[0] * n_examples * devices + copies[1] * n_nodes) * replicas
-    available = float(psutil.virtual_memory().available)
+    needed, available = replicas * memory_needed(config, replicas), float(psutil.virtual_memory().available)
     if needed > available:
         raise InvalidSettingError(
             f"N={config['N']}, d={config['d']}, M",
             config["M"],
             f"needs about {needed / 2**30:.3g} GiB of memory, and {available / 2**30:.3g} GiB are free",
         )
+
+
+def memory_needed(config: Mapping[str, Any], replicas: int) -> float:
+    """About how many bytes a network takes, one of so many that are trained side by side.
+
+    The estimate counts the examples in float64 while they are drawn, by every process, their copy for training, and
+    the parameters with their initial copy, their drive and the temporaries of a step. Examples of a network that are
+    larger than ``data.memory`` are mapped, and not counted.
+    """
+    n_examples = config["N"] + config["data"].get("n_test", 0)
+    devices, divide = config["trainer"]["devices"], config["trainer"]["divide"]
+    n_nodes = config["M"] * (1 if divide == "nodes" else devices)
+    copies = (3.0, 6.0) if replicas == 1 else (5.0, 14.0)  # of examples and nodes; of replicas also those on their way
+    if 8.0 * config["d"] * n_examples > config["data"].get("memory", math.inf) * 2**30:
+        n_examples = 0
+    return 8.0 * config["d"] * (copies[0] * n_examples * devices + copies[1] * n_nodes)
 
 
 def check_directory(key: str, path: str | os.PathLike[str], *, new: bool = True) -> None:

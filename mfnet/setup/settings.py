@@ -102,6 +102,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("replicas", *COUNT),
     Setting("ckpt", _optional(_text), "must be the path of a checkpoint, or null", Effect.NONE),
     Setting("figures", _optional(_boolean), "must be true, false, or null for all but sweeps", Effect.NONE),
+    Setting("batch", *BOOLEAN, effect=Effect.NONE),
     Setting("objective", _optional(_text), "must be a number of summary.json, such as test_error", Effect.NONE),
     Setting("mean_field"),
     Setting("mean_field.dt", *POSITIVE_OR_NULL),
@@ -223,7 +224,7 @@ CLOSED = {
 }
 
 #: Settings of the command alone, which are not those of a run.
-OF_THE_COMMAND = ("ckpt", "objective")
+OF_THE_COMMAND = ("ckpt", "objective", "batch")
 
 #: Groups of prepared settings, of which nothing but these is left in a run.
 PREPARED = ("paper", "experiment")

@@ -37,6 +37,7 @@ from mfnet.theory.mean_field import MeanField
 from mfnet.theory.mean_field_solution import MeanFieldSolution
 from mfnet.theory.node_moments import NodeMoments
 from mfnet.theory.overlay import Curve, Draw, Nodes, Theory
+from mfnet.theory.remembered import remembered
 from mfnet.theory.response import Features, response
 
 #: Below this value of sinh γ the variance, then quadratic in it, is scaled from here: its terms cancel to rounding.
@@ -195,6 +196,7 @@ class FiniteWidth(Theory):
 
         return np.hypot(p_std * sensitivity(step, 0.0), q_std * sensitivity(0.0, step)) / math.sqrt(self.M)
 
+    @remembered
     def series(self, t: Float[Array, " T"]) -> dict[str, Curve]:
         solution = self.mean_field.solve(t)
         law, spline = self.mean_field.law, self._spline(solution)
@@ -215,6 +217,7 @@ class FiniteWidth(Theory):
     ) -> Nodes:
         return self.mean_field.nodes(t, a0, w_par0, w_perp0)
 
+    @remembered
     def satisfaction(self, t: Float[Array, " T"]) -> Curve:
         """Projection satisfied at t by μ, and by μ ± σ_M (dashed in Fig. 1d); inf where none is yet."""
         solution = self.mean_field.solve(t)

@@ -54,7 +54,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Float
@@ -65,6 +64,7 @@ from mfnet.theory.losses import HINGE
 from mfnet.theory.mean_field import MeanField
 from mfnet.theory.node_kernel import even_moments
 from mfnet.theory.node_moments import NodeMoments
+from mfnet.theory.remembered import remembered
 
 #: Longest step, relative to t, and the first one in units of the time scale.
 _STEP, _FIRST = 0.05, 0.01
@@ -132,24 +132,15 @@ class Response:
     quadratic: Float[Array, "T 2 2"]
 
 
+@remembered
 def response(model: MeanField, t: Float[Array, " T"]) -> Response:
     """The response at times ``t``, by exponentials of steps with the coefficients at their middle; O(0.001) accurate.
 
-    Of discrete steps (``dt`` of ``model``) it takes the flow. The last few are kept: runs that differ in their seeds
-    alone have the same.
+    Of discrete steps (``dt`` of ``model``) it takes the flow.
     """
-    flow, times = replace(model, dt=None), tuple(np.asarray(t, dtype=float).tolist())
-    try:
-        hash(flow)
-    except TypeError:  # a setting is a mapping
-        return _response.__wrapped__(flow, times)
-    return _response(flow, times)
-
-
-@lru_cache(maxsize=32)
-def _response(flow: MeanField, t: tuple[float, ...]) -> Response:
+    flow = replace(model, dt=None)
     latest = _LATEST * flow.time_scale
-    times = np.minimum(np.array(t), latest)
+    times = np.minimum(t, latest)
     ends = np.union1d(times[times > 0.0], _grid(flow, float(times.max(initial=0.0))))
     ends = np.concatenate([[0.0], ends])
     start = _Moments(np.eye(2), np.eye(2), np.eye(2), 1.0, np.eye(2))

@@ -31,6 +31,7 @@ from mfnet.theory.finite_samples import FiniteSamples
 from mfnet.theory.finite_width import FiniteWidth
 from mfnet.theory.mean_field import MeanField
 from mfnet.theory.mean_field_solution import MeanFieldSolution
+from mfnet.theory.remembered import remembered
 
 #: Largest finite-M and finite-N term, relative to the signal, at which nodes are said to follow the mean field.
 LARGEST_TERM = 0.7
@@ -106,6 +107,7 @@ def finite_samples_term(mean_field: MeanField, N: float, solution: MeanFieldSolu
         return np.sqrt(solution.force_square * across / N) / np.maximum(force, 0.0)
 
 
+@remembered
 def trust(mean_field: MeanField, M: int, N: float, t: Float[Array, " T"], init: str = "independent") -> list[Trust]:
     """Until when each prediction is trustworthy.
 

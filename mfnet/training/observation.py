@@ -27,7 +27,7 @@ class Spread:
     @property
     def mean(self) -> float:
         """Mean over the replicas."""
-        return float(np.mean(self.values))
+        return float(self.values[0] if len(self.values) == 1 else np.mean(self.values))
 
     @property
     def std(self) -> float:

@@ -1,4 +1,4 @@
-"""When and how a run's checkpoint is written: each replaces the last as a whole, and a GPU need not wait for the disk."""
+"""When and how checkpoints are written: each replaces the last as a whole, and a GPU need not wait for the disk."""
 
 from __future__ import annotations
 

@@ -41,9 +41,9 @@ from mfnet.training.checkpoint import contents
 from mfnet.training.module import MeanFieldModule
 from mfnet.training.moment import Moment
 from mfnet.training.observation import Observation
+from mfnet.training.quiet import quiet
 from mfnet.training.recorder import Recorder
 from mfnet.training.saving import Pace, Replacing
-from mfnet.training.quiet import quiet
 from mfnet.training.summary import device_name
 from mfnet.training.train import Training
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 import time
 from itertools import count
 from pathlib import Path
 from typing import Any, Protocol
 
+import google_crc32c
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
-from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard import SummaryWriter
 
 #: Tells files of one process and second apart.
@@ -76,11 +77,20 @@ class InBulk:
             told_apart = f"{int(time.time())}.{socket.gethostname()}.{os.getpid()}.{next(_NUMBERS)}"
             self._path = self.folder / f"events.out.tfevents.{told_apart}"
         with self._path.open("ab") as file:
-            records = RecordWriter(file)
-            for event in self._new:
-                records.write(event.SerializeToString())
-            records.flush()
+            file.write(b"".join(_record(event.SerializeToString()) for event in self._new))
         self._new.clear()
 
     def close(self) -> None:
         self.flush()
+
+
+def _record(data: bytes) -> bytes:
+    """An event as the files have it: length and data, each with its checksum; tensorboard's own takes a millisecond."""
+    length = struct.pack("<Q", len(data))
+    return b"".join((length, _checksum(length), data, _checksum(data)))
+
+
+def _checksum(data: bytes) -> bytes:
+    value = google_crc32c.value(data)
+    rotated = (value >> 15 | value << 17) + 0xA282EAD8
+    return struct.pack("<I", rotated & 0xFFFFFFFF)

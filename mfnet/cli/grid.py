@@ -1,0 +1,274 @@
+"""A sweep: which runs it asks for, each composed and checked before it starts."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.config_loader_impl import get_overrides_dirname
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.types import Glob, IntervalSweep, Override, RangeSweep
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from mfnet.cli.arguments import Arguments
+from mfnet.cli.jobs import Job, parsed, resolved
+from mfnet.setup.compose import compose
+from mfnet.setup.errors import InvalidSettingError, SettingError
+from mfnet.setup.names import options
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What a sweep is asked for with.
+
+    Attributes:
+        overrides: What its sweeper is given; shuffled values stand in the order that was drawn for them.
+        own: Settings of Hydra's.
+        prepared: Values that the config itself sweeps over (``hydra.sweeper.params``).
+        composed: The config of one run in the midst of it, with Hydra's own part.
+        config_name: Name of the main config.
+    """
+
+    overrides: list[str]
+    own: list[str]
+    prepared: list[str]
+    composed: DictConfig
+    config_name: str
+
+    @staticmethod
+    def read(arguments: Arguments) -> Sweep:
+        """What is asked for, inside the source of the arguments.
+
+        Raises:
+            SettingError: If it cannot be read, or its settings do not go together.
+        """
+        typed = parsed(arguments.overrides)
+        name = arguments.source.config_name
+        composed = compose([*(_one_of(override) for override in typed), "hydra.mode=MULTIRUN"], name)
+        own = [str(override.input_line) for override in typed if override.is_hydra_override()]
+        composed.hydra.overrides.task = [line for line in arguments.overrides if line not in own]
+        params = composed.hydra.sweeper.get("params") or {}
+        given = {override.get_key_element() for override in typed}
+        prepared = {key: f"{key}={value}" for key, value in params.items()}
+        shuffled = [o for o in parsed(list(prepared.values())) if o.get_key_element() not in given and _is_shuffled(o)]
+        prepared |= {override.get_key_element(): _drawn(override) for override in shuffled}
+        lines = [prepared[override.get_key_element()] for override in shuffled]
+        settings = [override for override in typed if not override.is_hydra_override()]
+        lines += [_drawn(override) if _is_shuffled(override) else str(override.input_line) for override in settings]
+        return Sweep(lines, own, list(prepared.values()), composed, name)
+
+    @property
+    def is_grid(self) -> bool:
+        """Whether its runs are known beforehand; other sweepers, such as Optuna's, choose them as they go."""
+        return str(self.composed.hydra.sweeper.get("_target_")).endswith(BasicSweeper.__name__)
+
+    @property
+    def root(self) -> Path:
+        """Its directory."""
+        return Path(self.composed.hydra.sweep.dir)
+
+    @cached_property
+    def axes(self) -> dict[str, Sequence[str]]:
+        """Overrides of each setting, one a value; those typed take the place of those that the config sweeps over.
+
+        Raises:
+            SettingError: If a setting has values that are not taken one by one.
+        """
+        axes: dict[str, Sequence[str]] = {}
+        for override in parsed([*self.prepared, *self.overrides]):
+            key = override.get_key_element()
+            if not override.is_sweep_override():
+                axes[key] = [f"{key}={override.get_value_element_as_str()}"]
+            elif override.is_discrete_sweep():
+                axes[key] = _values(override)
+            else:
+                kinds = "choice, range, glob, or hydra/sweeper=optuna"
+                raise SettingError(f"{override.input_line}: the sweeper of a grid takes values one by one; use {kinds}")
+        return axes
+
+    def __len__(self) -> int:
+        return math.prod(map(len, self.axes.values()))
+
+    def expanded(self, number: int) -> list[str]:
+        """The overrides of a run; the last setting varies fastest."""
+        chosen = []
+        for axis in reversed(self.axes.values()):
+            number, i = divmod(number, len(axis))
+            chosen.append(axis[i])
+        return chosen[::-1]
+
+    def jobs(self) -> Iterator[Job]:
+        """The runs, one after the other, inside the source of the arguments.
+
+        Raises:
+            SettingError: If a setting is wrong, or two runs are the same.
+        """
+        jobs: dict[Path, list[str]] = {}
+        for number in range(len(self)):
+            job = self.job(number)
+            if (twin := jobs.get(job.directory)) is not None:
+                asked = f"{' '.join(twin)} and {' '.join(job.overrides)}"
+                raise SettingError(f"{asked} are one run, {job.directory}; ask for it once")
+            jobs[job.directory] = job.overrides
+            yield job
+
+    def job(self, number: int) -> Job:
+        """A run, inside the source of the arguments.
+
+        Raises:
+            SettingError: If a setting is wrong.
+        """
+        overrides = self.expanded(number)
+        composed = self._composer(overrides)
+        with open_dict(composed):
+            composed.hydra.job.id, composed.hydra.job.num = str(number), number
+        OmegaConf.copy_cache(from_config=self.composed, to_config=composed)  # one ${now:} for all runs
+        setup = resolved(composed)
+        if setup.trainer["devices"] * setup.trainer["nodes"] > 1:
+            raise InvalidSettingError(
+                "trainer.devices", setup.trainer["devices"], "the runs of a sweep have one process each; leave out -m"
+            )
+        return Job([*overrides, *self.own], composed, setup, self.root / composed.hydra.sweep.subdir, self.root)
+
+    @cached_property
+    def _composer(self) -> Composer:
+        return Composer(self)
+
+
+class Composer:
+    """Composes the runs of a sweep: those that differ in plain values alone from what Hydra has composed once.
+
+    Args:
+        sweep: The sweep.
+    """
+
+    def __init__(self, sweep: Sweep):
+        self.sweep = sweep
+        self._composed: dict[tuple[str, ...], DictConfig] = {}
+        self._read: dict[str, Override] = {}
+        keys = [key.lstrip("+~") for key in sweep.axes]
+        self._plain = {
+            key
+            for key, lines in sweep.axes.items()
+            if len(lines) > 1
+            and key[0] not in "+~"
+            and "@" not in key
+            and not options(key)
+            and not any(other != key and (other + ".").startswith(f"{key}.") for other in keys)
+            and not any(other != key and (key + ".").startswith(f"{other}.") for other in keys)
+        }
+
+    def __call__(self, overrides: Sequence[str]) -> DictConfig:
+        """The config for these overrides and those of Hydra's own, one a setting of the sweep; it may be changed.
+
+        Raises:
+            SettingError: If a name or a value in them is wrong.
+        """
+        lines = [*self.sweep.own, "hydra.mode=MULTIRUN", *overrides]
+        plain = {key: line for key, line in zip(self.sweep.axes, overrides, strict=True) if key in self._plain}
+        kept = tuple(line for line in lines if line not in plain.values())
+        if kept not in self._composed:
+            composed = self._composed[kept] = compose(lines, self.sweep.config_name)
+            return copy.deepcopy(composed)
+        values = {key: self._value(line) for key, line in plain.items()}
+        first = self._composed[kept]
+        if not all(_takes(first, key, value) for key, value in values.items()):
+            return compose(lines, self.sweep.config_name)
+        composed = copy.deepcopy(first)
+        for key, value in values.items():
+            OmegaConf.update(composed, key, value)
+        composed.hydra.overrides.task = list(overrides)
+        named = composed.hydra.job.config.override_dirname
+        composed.hydra.job.override_dirname = get_overrides_dirname(
+            [self._override(line) for line in overrides],
+            exclude_keys=named.exclude_keys,
+            item_sep=named.item_sep,
+            kv_sep=named.kv_sep,
+        )
+        return composed
+
+    def _override(self, line: str) -> Override:
+        if line not in self._read:
+            if len(self._read) > 10_000:
+                self._read.clear()
+            (self._read[line],) = parsed([line])
+        return self._read[line]
+
+    def _value(self, line: str) -> Any:
+        return self._override(line).value()
+
+
+def _takes(config: DictConfig, key: str, value: Any) -> bool:
+    """Whether a value stands where one stood: neither is a part with settings of its own."""
+    missing = object()
+    there = OmegaConf.select(config, key, default=missing)
+    return there is not missing and not isinstance(there, DictConfig) and not isinstance(value, dict)
+
+
+class _Range(Sequence[str]):
+    """Overrides by the whole numbers of a range, made when they are asked for."""
+
+    def __init__(self, key: str, numbers: range):
+        self.key, self.numbers = key, numbers
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, index: Any) -> Any:
+        return f"{self.key}={self.numbers[index]}"
+
+
+def _values(override: Override) -> Sequence[str]:
+    """An override by each value of a sweep over discrete ones."""
+    value, key = override.value(), override.get_key_element()
+    if isinstance(value, RangeSweep) and not value.shuffle:
+        ends = value.start, value.stop, value.step
+        if all(isinstance(end, int) for end in ends):
+            return _Range(key, range(*ends))  # type: ignore[arg-type]  # whole numbers
+    return [f"{key}={each}" for each in override.sweep_string_iterator()]
+
+
+def _one_of(override: Override) -> str:
+    """An override with one value of those that it sweeps over.
+
+    Raises:
+        SettingError: If it has none, or is Hydra's own.
+    """
+    line = str(override.input_line)
+    if not override.is_sweep_override():
+        return line
+    if override.is_hydra_override():
+        raise SettingError(f"{line}: has one value for all runs; put one with commas in quotes")
+    value = override.value()
+    if isinstance(value, IntervalSweep):
+        assert value.start is not None
+        assert value.end is not None
+        middle = (value.start + value.end) / 2
+        return f"{override.get_key_element()}={int(middle) if isinstance(value.start, int) else middle}"
+    try:
+        values = list(islice(override.sweep_string_iterator(), 1))
+    except (ValueError, HydraException) as error:
+        raise SettingError(f"{line}: {' '.join(str(error).split())}") from None
+    if not values and isinstance(value, Glob):
+        raise SettingError(
+            f"{line}: glob takes choices of a group, such as flow=glob(*rotation), and none is like this"
+        )
+    if not values:
+        raise SettingError(f"{line}: the sweep is empty: there are no values")
+    return f"{override.get_key_element()}={values[0]}"
+
+
+def _is_shuffled(override: Override) -> bool:
+    return override.is_discrete_sweep() and bool(getattr(override.value(), "shuffle", False))
+
+
+def _drawn(override: Override) -> str:
+    """The values of a shuffled sweep in an order that is drawn here, for they are expanded more than once."""
+    return f"{override.get_key_element()}=choice({','.join(override.sweep_string_iterator())})"

@@ -1,0 +1,250 @@
+"""How the runs of a sweep are started: those of one shape together, the others one after the other."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from collections.abc import Hashable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from mfnet.cli import run
+from mfnet.cli.jobs import Job
+from mfnet.record.directory import RunDirectory, RunInUseError, RunState
+from mfnet.setup.checks import memory_needed
+from mfnet.setup.errors import SettingError
+
+if TYPE_CHECKING:
+    from mfnet.training import Training
+    from mfnet.training.checkpoint import Checkpoint
+    from mfnet.training.side_by_side import Side
+
+#: Runs that are trained together, at most: each has a file open, and its record in memory.
+TOGETHER = 64
+
+#: Share of the free memory that they may take.
+SHARE = 0.25
+
+#: Seconds of an observation, of a try of a step, and of a run beside them, by itself and beside others (measured on a
+#: CPU of 2025; for an estimate).
+_ALONE, _BESIDE = (4e-3, 2e-3, 0.3), (2.5e-3, 1e-4, 0.06)
+
+#: Multiplications a second, and tries of a step between two observations, likewise.
+_SPEED, _TRIES = 5e9, 3.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is known of a run before it starts.
+
+    Attributes:
+        job: The run.
+        alike: What it has in common with those that it can be trained beside; None if it is trained alone.
+        observations: How many are to come.
+        tries: About how many steps are to be tried.
+    """
+
+    job: Job
+    alike: Hashable | None
+    observations: int
+    tries: float
+
+    def seconds(self, *, together: bool) -> float:
+        """About how long it takes."""
+        of_observation, of_try, of_run = _BESIDE if together else _ALONE
+        setup = self.job.setup
+        of_try += 4.0 * setup.N * setup.M * setup.d * setup.replicas / _SPEED
+        return self.observations * of_observation + self.tries * of_try + of_run
+
+
+def plans(jobs: Sequence[Job], *, batch: bool) -> list[Plan]:
+    """Checks the classes that runs name, and their theories, and finds out what each has in common with others.
+
+    Args:
+        jobs: The runs.
+        batch: Whether they are to be trained together where they can be.
+
+    Raises:
+        SettingError: For the first that is wrong.
+    """
+    from mfnet.training import Training
+    from mfnet.training.side_by_side import together
+
+    found = []
+    for job in jobs:
+        training = Training(job.setup)
+        if batch and not _has_hooks(job.composed):
+            training = _with_checkpoint(training, RunDirectory(job.directory))
+            alike = together(training)
+        else:
+            alike = None
+        begun = training.checkpoint.k if training.checkpoint is not None else 0
+        observations = len(training.times) - 1 - begun
+        dt = training.pieces.dt
+        tries = _TRIES * observations if dt is None else float(training.times[-1] - training.times[begun]) / dt
+        found.append(Plan(job, alike, observations, tries))
+    return found
+
+
+def _has_hooks(composed: DictConfig) -> bool:
+    """Whether Hydra is to do something for each run while it lasts."""
+    hydra = composed.hydra
+    return bool(hydra.callbacks or hydra.job.env_set or hydra.job.chdir or composed.get("objective"))
+
+
+def _with_checkpoint(training: Training, directory: RunDirectory) -> Training:
+    """A run in its directory, as it goes on from there if it does; one whose checkpoint is damaged as it is."""
+    from mfnet.training import Training
+
+    try:
+        return Training(training.setup, directory, checkpoint_in(directory), in_sweep=True)
+    except SettingError:
+        return training
+
+
+def checkpoint_in(directory: RunDirectory) -> Checkpoint | None:
+    """The checkpoint that a run of a sweep goes on from, if there is one.
+
+    Raises:
+        SettingError: If it cannot be read.
+    """
+    from mfnet.training.checkpoint import read_checkpoint
+
+    checkpoint = read_checkpoint(directory.checkpoint) if directory.checkpoint.exists() else None
+    # one that may not go on was killed while it wrote its last files
+    return checkpoint if checkpoint is not None and checkpoint.may_go_on else None
+
+
+def parts(planned: Sequence[Plan], workers: int = 1) -> list[list[Plan]]:
+    """Runs that are not complete, in the parts that are started.
+
+    Args:
+        planned: All runs.
+        workers: Processes among which the parts are shared.
+    """
+    groups: dict[Hashable, list[Plan]] = {}
+    for number, plan in enumerate(planned):
+        if RunDirectory(plan.job.directory).state() is not RunState.COMPLETE:
+            groups.setdefault(("alone", number) if plan.alike is None else plan.alike, []).append(plan)
+    found: list[list[Plan]] = []
+    for group in groups.values():
+        most = max(1, min(TOGETHER, int(SHARE * _free_memory() / memory_needed(group[0].job.setup.config, replicas=2))))
+        n = max(math.ceil(len(group) / most), min(workers, len(group) // 2))
+        bounds = [round(i * len(group) / n) for i in range(n + 1)] if n > 0 else [0, len(group)]
+        found += [group[a:b] for a, b in pairwise(bounds)]
+    return found
+
+
+def _free_memory() -> float:
+    return float(psutil.virtual_memory().available)
+
+
+def described(started: Sequence[Sequence[Plan]], workers: int = 1) -> str:
+    """How runs are started, and about how long they take."""
+    several = [part for part in started if len(part) > 1]
+    seconds = sum(plan.seconds(together=len(part) > 1) for part in started for plan in part) / workers
+    about = f"about {_duration(seconds)}"
+    if not several:
+        return about
+    beside, alone = sum(map(len, several)), len(started) - len(several)
+    batches = f"in {len(several)} batches" if len(several) > 1 else "in one batch"
+    others = f", {alone} alone" if alone else ""
+    return f"{beside} side by side {batches}{others}; {about}"
+
+
+def _duration(seconds: float) -> str:
+    """A rough time, in words."""
+    for unit, length in (("days", 86400.0), ("hours", 3600.0), ("minutes", 60.0)):
+        if seconds >= 2.0 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{max(seconds, 1.0):.0f} s"
+
+
+@dataclass(frozen=True)
+class InParts:
+    """What a launcher of Hydra's starts in another process: a run, and those that are trained beside it.
+
+    Args:
+        beside: The runs of each part, by the directory of the first.
+    """
+
+    beside: Mapping[str, Sequence[Job]]
+
+    def __call__(self, config: DictConfig) -> Any:
+        jobs = self.beside.get(os.path.abspath(HydraConfig.get().runtime.output_dir))
+        return run.in_sweep(config) if jobs is None else side_by_side(jobs)
+
+
+def side_by_side(jobs: Sequence[Job]) -> None:
+    """Trains runs together, each in its directory; what is complete by now stays as it is.
+
+    A failure is told and kept, and does not end the others.
+    """
+    with ExitStack() as stack:
+        groups: dict[Hashable, list[Training]] = {}
+        for job in jobs:
+            directory = RunDirectory(job.directory)
+            directory.path.mkdir(parents=True, exist_ok=True)
+            try:
+                stack.enter_context(directory.lock())
+            except RunInUseError as error:
+                print(f"mfnet: error: {error}", file=sys.stderr, flush=True)
+                continue
+            if directory.state() is not RunState.COMPLETE:  # by another process since the sweep was started
+                run.in_its_directory(job, lambda _: None, in_sweep=True)
+                _take_up(job, directory, groups)
+        for group in groups.values():
+            _train(group)
+
+
+def _take_up(job: Job, directory: RunDirectory, groups: dict[Hashable, list[Training]]) -> None:
+    """Puts a run, as it goes on, with those that it is trained beside."""
+    from mfnet.training import Training
+    from mfnet.training.side_by_side import together
+
+    try:
+        directory.failure.unlink(missing_ok=True)
+        training = Training(job.setup, directory, checkpoint_in(directory), in_sweep=True)
+        groups.setdefault(together(training), []).append(training)
+    except Exception as error:
+        run.fail(directory, error)
+
+
+def _train(trainings: Sequence[Training]) -> None:
+    from mfnet.training.side_by_side import train_side_by_side
+
+    ended: set[Path] = set()
+
+    def tell(side: Side) -> None:
+        directory = side.training.directory
+        assert directory is not None
+        ended.add(directory.path)
+        if side.error is not None:
+            run.fail(directory, side.error)
+        else:
+            assert side.recorder.contents is not None
+            run.tell_in_short(directory, side.recorder.contents.summary)
+
+    first = trainings[0]
+    if len(trainings) > 1:
+        print(f"{len(trainings)} runs side by side, the first of which is", flush=True)
+    print(first.headline, flush=True)
+    try:
+        train_side_by_side(trainings, tell)
+    except KeyboardInterrupt:
+        left = len(trainings) - len(ended)
+        print(f"\nmfnet: interrupted with {left} of {len(trainings)} runs on their way", file=sys.stderr, flush=True)
+        raise SystemExit(run.INTERRUPTED) from None
+    except Exception as error:  # of what they have in common
+        for training in trainings:
+            assert training.directory is not None
+            if training.directory.path not in ended:
+                run.fail(training.directory, error)
