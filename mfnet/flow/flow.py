@@ -131,12 +131,12 @@ class Flow(torch.optim.Optimizer, Generic[S]):
         """
         if self.stop_reason is not None:
             return
-        begun, states = self._begun(), []
-        left = [float(until)] * len(self.progress) if isinstance(until, int | float) else list(map(float, until))
+        begun, states, first = self._begun(), [], 0
+        ends = [float(until)] * len(self.progress) if isinstance(until, int | float) else list(map(float, until))
         with exact_products():
             for evaluator, state in zip(self.objective.evaluators, begun, strict=True):
-                own, left = left[: len(state.progress)], left[len(state.progress) :]
-                states.append(self._advance(evaluator, state, own))
+                states.append(self._advance(evaluator, state, ends[first : first + len(state.progress)]))
+                first += len(state.progress)
         self._states = states
         for own, new in zip(self.objective.networks.nodes, stacked(states).nodes, strict=True):
             own.copy_(new)

@@ -122,7 +122,7 @@ class RunDirectory:
         with self.history.open("a", newline="") as file:
             size = file.tell()
             try:
-                file.writelines(",".join(map(str, row.values())) + "\n" for row in rows)
+                file.write("".join(",".join(map(str, row.values())) + "\n" for row in rows))
                 file.flush()
             except OSError:
                 file.truncate(size)

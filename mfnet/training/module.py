@@ -19,8 +19,12 @@ from mfnet.network import MeanFieldNetwork, Replicas
 from mfnet.network.losses import MarginLoss
 from mfnet.network.observables import ObservedSeries
 from mfnet.record.series import DISPLACEMENT, TEST_ERROR, UNSATISFIED
+from mfnet.setup.errors import SettingError
 from mfnet.training.moment import Moment
 from mfnet.training.observation import Observation
+
+#: Why a run cannot begin.
+NOT_FINITE = "what is seen at t = 0 is not finite: the initial nodes or the inputs are too large for their type"
 
 #: What a checkpoint holds of every node.
 _NODES = ("network.a", "network.w", "network.a0", "network.w0")
@@ -153,7 +157,8 @@ class MeanFieldModule(lightning.LightningModule):
         self.directions = torch.stack([task.direction for task in tasks]).to(self.device, self.network.w.dtype)
         last, self._last = self._last, {}
         self.series = ObservedSeries(self.network, self.seen.margin_loss, self.alpha, self.directions)
-        self._observe(0, 0.0, np.ones(self.n_replicas, dtype=bool))
+        if not self._observe(0, 0.0, np.ones(self.n_replicas, dtype=bool)):
+            raise SettingError(NOT_FINITE)
         self._last = last or self._last  # of the checkpoint that the run goes on from
 
     def _batches(self, examples: Sequence[Examples]) -> list[Batch]:
@@ -161,8 +166,8 @@ class MeanFieldModule(lightning.LightningModule):
         own = [Examples(*map(take, each)).to(self.device, self.network.w.dtype) for each in examples]
         return [Batch(*each) for each in own]
 
-    def training_step(self, batch: tuple[float, float], batch_idx: int) -> None:
-        """Goes through one interval of the schedule and observes its end."""
+    def training_step(self, batch: tuple[Any, Any], batch_idx: int) -> None:
+        """Goes through one interval of the schedule, or one of each replica, and observes its end."""
         _, until = batch
         moving = self.moving
         if moving.any():

@@ -32,13 +32,14 @@ from mfnet.flow.objective import BATCHED
 from mfnet.network import MeanFieldNetwork, Replicas
 from mfnet.network.observables import NodeParameters
 from mfnet.record.identity import identity
+from mfnet.setup.errors import SettingError
 from mfnet.setup.pieces import told
 from mfnet.setup.setup import Setup
 from mfnet.training.callbacks.checkpoint import loops_of
 from mfnet.training.callbacks.observer import Observer
 from mfnet.training.callbacks.progress import SidesProgress
 from mfnet.training.checkpoint import contents
-from mfnet.training.module import MeanFieldModule
+from mfnet.training.module import NOT_FINITE, MeanFieldModule
 from mfnet.training.moment import Moment
 from mfnet.training.observation import Observation
 from mfnet.training.quiet import quiet
@@ -115,7 +116,7 @@ class Side:
     @property
     def observers(self) -> list[Observer]:
         """What looks at it."""
-        return list(self.training.callbacks)
+        return [callback for callback in self.training.callbacks if isinstance(callback, Observer)]
 
     @property
     def path(self) -> Path | None:
@@ -139,13 +140,13 @@ class SideBySide(MeanFieldModule):
     def __init__(self, trainings: Sequence[Training]):
         pieces_of = [training.pieces for training in trainings]
         first = pieces_of[0]
-        networks = [pieces.networks for pieces in pieces_of]
+        networks = [cast(MeanFieldNetwork, pieces.networks) for pieces in pieces_of]
         losses, alpha = [pieces.loss for pieces in pieces_of], [training.setup.alpha for training in trainings]
         super().__init__(Replicas(networks), losses, alpha, first.flow, first.rules)
         self._each: list[MeanFieldNetwork] = networks
         self._n_intervals = np.array([len(training.times) - 1 for training in trainings])
         self._h = [training.setup.h for training in trainings]
-        self.moments: list[Moment] = []
+        self.moments: dict[int, Moment] = {}
 
     def on_fit_start(self) -> None:
         self.share()
@@ -169,13 +170,11 @@ class SideBySide(MeanFieldModule):
         # before the step, global_step counts the observations that were made
         return self.flow.running & ~self.arrived
 
-    def training_step(self, batch: tuple[list[float], list[float]], batch_idx: int) -> None:
+    def training_step(self, batch: tuple[Any, Any], batch_idx: int) -> None:
         super().training_step(batch, batch_idx)
         progress, reasons = self.flow.progress, self.reasons
-        self.moments = [
-            replace(moment, progress=[p], stop_reason=reason)
-            for moment, p, reason in zip(self.moments, progress, reasons, strict=True)
-        ]
+        for r, (p, reason) in enumerate(zip(progress, reasons, strict=True)):
+            self.moments[r] = replace(self.moments[r], progress=[p], stop_reason=reason)
 
     @property
     def reasons(self) -> list[StopReason | None]:
@@ -190,18 +189,16 @@ class SideBySide(MeanFieldModule):
     def _observe(self, k: int, t: float, moving: Bool[np.ndarray, " R"]) -> bool:
         seen = super()._observe(k, t, moving)
         progress = self.flow.progress
-        if not self.moments:
-            self.moments = [cast(Moment, None)] * self.n_replicas
         for r in np.flatnonzero(moving):
-            if progress[r].stop_reason is not StopReason.DIVERGED:
+            if k == 0 or progress[r].stop_reason is not StopReason.DIVERGED:
                 self.moments[r] = self._moment_of(int(r))
         return seen
 
     def take_up(self) -> None:
         """Makes the moments those that runs go on from, where they do."""
-        for r, (moment, p) in enumerate(zip(self.moments, self.flow.progress, strict=True)):
+        for r, p in enumerate(self.flow.progress):
             latest = {name: values[r : r + 1].copy() for name, values in self._last.items()}
-            self.moments[r] = replace(moment, progress=[p], latest=latest)
+            self.moments[r] = replace(self.moments[r], progress=[p], latest=latest)
 
     def _moment_of(self, r: int) -> Moment:
         """A run at the latest observation of all."""
@@ -230,10 +227,14 @@ class Recordings(Checkpoint):
     Args:
         sides: The runs.
         told: Is told of each run when it has ended.
+
+    Attributes:
+        unwritten: Runs whose latest checkpoint could not be written, and why.
     """
 
     def __init__(self, sides: Sequence[Side], told: Callable[[Side], None]):
         self.sides, self.told = list(sides), told
+        self.unwritten: dict[int, Exception] = {}
         self._pace = Pace()
         self._loops: dict[str, Any] | None = None
         self._written: list[int] = []  # runs whose checkpoint is being written
@@ -250,6 +251,8 @@ class Recordings(Checkpoint):
         pl_module.take_up()
         for r, side in enumerate(self.sides):
             t = float(side.training.times[k])
+            if k == 0 and pl_module.moments[r].progress[0].stop_reason is StopReason.DIVERGED:
+                self._fail(pl_module, r, SettingError(NOT_FINITE))
             self._try(pl_module, r, partial(side.recorder.begin, device, pl_module.moments[r], k, t))
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: object) -> None:
@@ -265,9 +268,11 @@ class Recordings(Checkpoint):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         assert isinstance(pl_module, SideBySide)
+        if not pl_module.moments:  # nothing was seen
+            return
         running = [r for r, side in enumerate(self.sides) if not side.ended]
         interrupted = isinstance(exception, KeyboardInterrupt)
-        if pl_module.moments and self._loops is not None and pl_module.at_observation:
+        if self._loops is not None and pl_module.at_observation:
             self._keep(trainer, pl_module, running)
         reason = StopReason.INTERRUPTED if interrupted else f"{StopReason.ERROR}: {told(exception)}"
         for r in running:
@@ -282,17 +287,19 @@ class Recordings(Checkpoint):
             self._try(module, r, partial(self.sides[r].recorder.pass_on, module.moments[r]))
         self._written = [r for r in runs if self.sides[r].path is not None and self.sides[r].error is None]
         if self._written:
+            self.unwritten.clear()
             trainer.save_checkpoint(cast(Path, self.sides[self._written[0]].path))
+            for r, error in self.unwritten.items():
+                self._fail(module, r, error)
         if len(runs) > 1:
             self._pace.has_taken(time.monotonic() - began)
 
     def _end(self, module: SideBySide, r: int) -> None:
         """Closes a run that has come to its end."""
-        side = self.sides[r]
-        if side.error is None:
-            self._close(module, r, str(module.moments[r].stop_reason), finished=True)
-        side.ended = True
-        self.told(side)
+        self._close(module, r, str(module.moments[r].stop_reason), finished=True)
+        if not self.sides[r].ended:
+            self.sides[r].ended = True
+            self.told(self.sides[r])
 
     def _close(self, module: SideBySide, r: int, reason: str, *, finished: bool) -> None:
         close = self.sides[r].recorder.close
@@ -306,12 +313,16 @@ class Recordings(Checkpoint):
         try:
             action()
         except Exception as error:  # of a disk, or of a piece of the user's
-            side.error, side.ended = error, True
-            module.fail([r])
-            reason = f"{StopReason.ERROR}: {told(error)}"
-            with suppress(Exception):  # for the same reason: the first is told
-                side.recorder.close(module.moments[r], reason, finished=False)
-            self.told(side)
+            self._fail(module, r, error)
+
+    def _fail(self, module: SideBySide, r: int, error: Exception) -> None:
+        """Ends a run that has failed; the others go on."""
+        side = self.sides[r]
+        side.error, side.ended = error, True
+        module.fail([r])
+        with suppress(Exception):  # for the same reason: the first is told
+            side.recorder.close(module.moments[r], f"{StopReason.ERROR}: {told(error)}", finished=False)
+        self.told(side)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         assert isinstance(pl_module, SideBySide)
@@ -359,7 +370,11 @@ class Apart(CheckpointIO):
             whole[name] = tree_map_only(Tensor, lambda x: x.detach().cpu(), whole[name])
         for r, own in sides.items():
             target = self.recordings.paths[r]
-            Replacing(target, self.inner).save_checkpoint({**checkpoint_of(whole, r), **own}, target, storage_options)
+            alone = {**checkpoint_of(whole, r), **own}
+            try:
+                Replacing(target, self.inner).save_checkpoint(alone, target, storage_options)
+            except Exception as error:  # a run fails alone
+                self.recordings.unwritten[r] = error
 
     def load_checkpoint(self, path: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """The checkpoints of all runs, as that of one."""

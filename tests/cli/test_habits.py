@@ -16,6 +16,7 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 
 import mfnet.cli.jobs
 import mfnet.cli.run
+from mfnet.cli.parts import plans
 from mfnet.flow import Averaged
 from mfnet.theory import MeanField
 from support.command import NO_EVENTS, assert_same_files, rows, summary
@@ -136,7 +137,7 @@ def test_a_mistake_in_an_option_costs_one_line(arguments, expected, here, comman
 def test_a_sweep_of_ones_own_config_is_checked_summarised_and_goes_on(option, here, command):
     asked = ["train", option, "my confs", "-m", "experiment=mine", "seed=0,1", *SHORT[1:]]
     first = command(*asked).ok()
-    assert first.out.startswith("2 runs in multirun: 2 new\n")
+    assert first.out.startswith("2 runs in multirun: 2 new; 2 side by side in one batch; about ")
     assert "2 of 2 runs complete in multirun" in first.out
     found = [summary(path.parent)["config"] for path in (here / "multirun").glob("*/summary.json")]
     assert sorted((config["M"], config["alpha"], config["seed"]) for config in found) == [(17, 3.0, 0), (17, 3.0, 1)]
@@ -162,7 +163,7 @@ def test_the_grammar_of_sweeps(settings, key, values, command, tmp_path):
     """Runs are started in the order of their values, as far as these have one."""
     multirun = [] if "hydra.mode=MULTIRUN" in settings else ["-m"]
     with mock.patch("mfnet.cli.run._train_in_sweep") as started:
-        command("train", *multirun, *SHORT, *settings)
+        command("train", *multirun, *SHORT, *settings, "batch=false")
     found = [getattr(call.args[0], key) for call in started.call_args_list]
     assert [value["_target_"] if key == "flow" else value for value in found] == values
 
@@ -176,14 +177,15 @@ def test_shuffled_runs_are_in_the_directories_that_were_checked(prepared, comman
     asked = ["--config-dir", "confs", "experiment=mixed"] if prepared else ["seed=shuffle(range(9))"]
     checked = {}
 
-    def remember(jobs):
+    def remember(jobs, **more):
         checked.update({job.directory: job.setup.seed for job in jobs})
+        return plans(jobs, **more)
 
     with (
         mock.patch("mfnet.cli.run._train_in_sweep") as started,
-        mock.patch("mfnet.cli.sweep.check_pieces", side_effect=remember),
+        mock.patch("mfnet.cli.sweep.plans", side_effect=remember),
     ):
-        command("train", "-m", *SHORT, *asked, "hydra.sweep.subdir=${hydra.job.num}")
+        command("train", "-m", *SHORT, *asked, "hydra.sweep.subdir=${hydra.job.num}", "batch=false")
     found = {call.args[1].path.relative_to(tmp_path): call.args[0].seed for call in started.call_args_list}
     assert found == checked
     assert sorted(found.values()) == list(range(9))
@@ -300,7 +302,11 @@ def test_ctrl_c_ends_a_sweep_that_then_goes_on(command, tmp_path):
     assert ended.status == 130
     assert "Traceback" not in ended.err
     assert "the same command goes on" in ended.out
-    assert command(*asked).ok().out.startswith("2 runs in multirun: 1 cut off, 1 new\n")
+    assert command(*asked).ok().out.startswith("2 runs in multirun: 2 cut off; 2 side by side")
+    with interrupted(after=3):
+        command(*asked[:-1], "seed=2,3", "batch=false")
+    ended = command(*asked[:-1], "seed=2,3", "batch=false").ok()
+    assert ended.out.startswith("2 runs in multirun: 1 cut off, 1 new; about ")
 
 
 @pytest.fixture
@@ -421,13 +427,13 @@ def test_the_first_step_comes_at_once(command):
 
 
 def test_a_sweep_composes_no_more_than_it_needs(command):
-    """Once for what all runs share; for each run here, and where it is started."""
+    """Once for what all runs share, and once for all that differ in plain values alone."""
     with (
         counted(ConfigLoaderImpl, "load_configuration") as loaded,
         mock.patch("mfnet.cli.run._train_in_sweep"),
     ):
-        command("train", "-m", *SHORT, "seed=0,1")
-    assert loaded.call_count == 1 + 2 * 2
+        command("train", "-m", *SHORT, "seed=range(5)", "alpha=1,2", "flow=euler,averaged", "batch=false")
+    assert loaded.call_count == 1 + 2
 
 
 def test_an_experiment_whose_settings_would_be_lost_is_told(command, tmp_path):

@@ -76,8 +76,8 @@ def test_a_history_that_grew_is_the_one_that_is_written_as_a_whole(tmp_path):
     rows = [{"k": k, "t": 0.1 * k, "x": x} for k, x in enumerate(values)]
     grown, whole = RunDirectory(tmp_path / "grown"), RunDirectory(tmp_path / "whole")
     grown.write_history(rows[:1])
-    for row in rows[1:]:
-        grown.append_history(row)
+    grown.append_history(rows[1:2])
+    grown.append_history(rows[2:])
     whole.write_history(rows)
     assert grown.history.read_bytes() == whole.history.read_bytes()
 
@@ -110,7 +110,7 @@ def test_a_row_that_a_full_disk_cuts_is_taken_back(tmp_path, monkeypatch):
 
     monkeypatch.setattr(type(directory.history), "open", full)
     with pytest.raises(OSError, match="No space left"):
-        directory.append_history({"k": 1, "t": 1.0})
+        directory.append_history([{"k": 1, "t": 1.0}, {"k": 2, "t": 2.0}])
     assert directory.history.read_bytes() == before
 
 

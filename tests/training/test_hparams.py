@@ -11,6 +11,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from mfnet.record.series import SERIES
 from mfnet.training.sinks import tags
+from mfnet.training.sinks.events import InBulk
 
 FLOWS = {
     "euler": {"_target_": "mfnet.flow.Euler", "dt": 0.5},
@@ -29,8 +30,10 @@ def test_what_differs_comes_first_with_the_final_metrics(tmp_path):
     for i, (alpha, flow) in enumerate([(0.1, "euler"), (10.0, "euler"), (10.0, "sgd")]):
         with SummaryWriter(str(tmp_path / str(i) / "network")) as writer:
             writer.add_scalar("curves/test_error", 0.5, 0)
-        with SummaryWriter(str(tmp_path / str(i) / tags.FINAL)) as writer:
-            tags.write_end(writer, config(alpha, flow), {**dict.fromkeys(SERIES, 0.1 * i), "mine": 1.0})
+        end = InBulk(tmp_path / str(i) / tags.FINAL)
+        for summary in tags.end(config(alpha, flow), {**dict.fromkeys(SERIES, 0.1 * i), "mine": 1.0}):
+            end.add_summary(summary)
+        end.close()
     runs = EventMultiplexer().AddRunsFromDirectory(str(tmp_path)).Reload()
     context = Context(TBContext(data_provider=MultiplexerDataProvider(runs, str(tmp_path))))
     request = RequestContext()

@@ -12,7 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import mfnet
 from mfnet.figures import FIGURES
 from mfnet.setup.errors import SettingError
-from mfnet.training import recorder
+from mfnet.training.callbacks import recording
 from mfnet.training.sinks import Files
 from mfnet.training.summary import TAKEN
 from support.command import NO_EVENTS, SMALL, assert_same_files, columns, summary
@@ -244,7 +244,7 @@ def test_arrays_of_ones_own_are_read_again(tmp_path):
 def test_nothing_is_observed_twice(monkeypatch):
     seen = []
     rows = []
-    monkeypatch.setattr(Files, "row", lambda self, row, _: rows.append(row.observation.k))
+    monkeypatch.setattr(Files, "rows", lambda self, new, _: rows.extend(row.observation.k for row in new))
     run = mfnet.train(**SHORT, callbacks={"own": lambda observation: seen.append(observation.k) or 0.0})
     assert seen == list(range(len(run.history)))
 
@@ -346,7 +346,7 @@ def test_the_summary_names_the_device_of_the_training(monkeypatch):
     over = []
     tear_down = Strategy.teardown
     monkeypatch.setattr(Strategy, "teardown", lambda self: over.append(True) or tear_down(self))
-    monkeypatch.setattr(recorder, "device_name", lambda device: "cpu" if over else "a GPU")
+    monkeypatch.setattr(recording, "device_name", lambda device: "cpu" if over else "a GPU")
     run = mfnet.train(**SHORT, theory=None)
     assert over
     assert run.summary["device"] == "a GPU"

@@ -8,7 +8,7 @@ import struct
 import time
 from itertools import count
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import google_crc32c
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
@@ -19,6 +19,7 @@ from torch.utils.tensorboard import SummaryWriter
 _NUMBERS = count()
 
 
+@runtime_checkable
 class Events(Protocol):
     """Takes what TensorBoard is to show of one run of its own."""
 
@@ -41,7 +42,7 @@ class Live:
 
     def __init__(self, writer: SummaryWriter):
         self.writer = writer
-        self._file: Any = writer._get_file_writer()  # type: ignore[no-untyped-call]  # of torch
+        self._file: Any = writer._get_file_writer()
 
     def add_summary(self, summary: Summary, step: int | None = None) -> None:
         self._file.add_summary(summary, step)

@@ -126,8 +126,6 @@ class TensorBoard(Sink):
         for summary in tags.end(self.config, contents.final):
             end.add_summary(summary)
         end.close()
-        if not self.live:
-            self.logger.save()
         for theory in (side for side in self._events if side != tags.NETWORK):
             self._events[theory].close()
         self._events.clear()
