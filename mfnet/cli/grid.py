@@ -6,7 +6,7 @@ import copy
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,11 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from mfnet.cli.arguments import Arguments
-from mfnet.cli.jobs import Job, parsed, resolved
-from mfnet.setup.compose import compose
+from mfnet.cli.jobs import NAMED, Job, complete, parsed
+from mfnet.setup.compose import compose, task
 from mfnet.setup.errors import InvalidSettingError, SettingError
 from mfnet.setup.names import options
+from mfnet.setup.setup import Setup
 
 
 @dataclass(frozen=True)
@@ -126,16 +127,28 @@ class Sweep:
             SettingError: If a setting is wrong.
         """
         overrides = self.expanded(number)
-        composed = self._composer(overrides)
-        with open_dict(composed):
-            composed.hydra.job.id, composed.hydra.job.num = str(number), number
-        OmegaConf.copy_cache(from_config=self.composed, to_config=composed)  # one ${now:} for all runs
-        setup = resolved(composed)
+        composed = self._numbered(self._composer(overrides), number)
+        setup = Setup.resolved(task(composed))
         if setup.trainer["devices"] * setup.trainer["nodes"] > 1:
             raise InvalidSettingError(
                 "trainer.devices", setup.trainer["devices"], "the runs of a sweep have one process each; leave out -m"
             )
-        return Job([*overrides, *self.own], composed, setup, self.root / composed.hydra.sweep.subdir, self.root)
+        complete(composed, setup)
+        directory = self.root / composed.hydra.sweep.subdir
+        return Job([*overrides, *self.own], partial(self._composed, number, setup), setup, directory, self.root)
+
+    def _composed(self, number: int, setup: Setup) -> DictConfig:
+        """The config of a run, once more."""
+        composed = self._numbered(self._composer(self.expanded(number), copied=True), number)
+        complete(composed, setup)
+        return composed
+
+    def _numbered(self, composed: DictConfig, number: int) -> DictConfig:
+        """What a launcher would add to the config of a run."""
+        with open_dict(composed):
+            composed.hydra.job.id, composed.hydra.job.num = str(number), number
+        OmegaConf.copy_cache(from_config=self.composed, to_config=composed)  # one ${now:} for all runs
+        return composed
 
     @cached_property
     def _composer(self) -> Composer:
@@ -151,7 +164,7 @@ class Composer:
 
     def __init__(self, sweep: Sweep):
         self.sweep = sweep
-        self._composed: dict[tuple[str, ...], DictConfig] = {}
+        self._composed: dict[tuple[str, ...], tuple[DictConfig, dict[str, Any]]] = {}
         self._read: dict[str, Override] = {}
         keys = [key.lstrip("+~") for key in sweep.axes]
         self._plain = {
@@ -165,8 +178,12 @@ class Composer:
             and not any(other != key and (key + ".").startswith(f"{other}.") for other in keys)
         }
 
-    def __call__(self, overrides: Sequence[str]) -> DictConfig:
-        """The config for these overrides and those of Hydra's own, one a setting of the sweep; it may be changed.
+    def __call__(self, overrides: Sequence[str], *, copied: bool = False) -> DictConfig:
+        """The config for these overrides, one a setting of the sweep, and those of Hydra's own.
+
+        Args:
+            overrides: The overrides.
+            copied: Whether it is to be kept: the next call changes it otherwise.
 
         Raises:
             SettingError: If a name or a value in them is wrong.
@@ -175,15 +192,16 @@ class Composer:
         plain = {key: line for key, line in zip(self.sweep.axes, overrides, strict=True) if key in self._plain}
         kept = tuple(line for line in lines if line not in plain.values())
         if kept not in self._composed:
-            composed = self._composed[kept] = compose(lines, self.sweep.config_name)
-            return copy.deepcopy(composed)
-        values = {key: self._value(line) for key, line in plain.items()}
-        first = self._composed[kept]
-        if not all(_takes(first, key, value) for key, value in values.items()):
+            composed = compose(lines, self.sweep.config_name)
+            self._composed[kept] = composed, _changed(composed)
+        template, before = self._composed[kept]
+        values = {key: self._override(line).value() for key, line in plain.items()}
+        if not all(_takes(template, key, value) for key, value in values.items()):
             return compose(lines, self.sweep.config_name)
-        composed = copy.deepcopy(first)
-        for key, value in values.items():
-            OmegaConf.update(composed, key, value)
+        composed = copy.deepcopy(template) if copied else template
+        with open_dict(composed):
+            for key, value in {**before, **values}.items():
+                OmegaConf.update(composed, key, value)
         composed.hydra.overrides.task = list(overrides)
         named = composed.hydra.job.config.override_dirname
         composed.hydra.job.override_dirname = get_overrides_dirname(
@@ -201,8 +219,19 @@ class Composer:
             (self._read[line],) = parsed([line])
         return self._read[line]
 
-    def _value(self, line: str) -> Any:
-        return self._override(line).value()
+
+def _changed(composed: DictConfig) -> dict[str, Any]:
+    """What `complete` writes into a config, as it was before."""
+    parts = [(composed, "N", "N"), (composed, "d", "d")]
+    parts += [(OmegaConf.select(composed, part), key, f"{part}.{key}") for part, key in NAMED]
+    return {name: _written(part)[key] for part, key, name in parts}
+
+
+def _written(part: DictConfig) -> dict[str, Any]:
+    """A part as it is written, with its interpolations."""
+    written = OmegaConf.to_container(part, resolve=False)
+    assert isinstance(written, dict)
+    return {str(key): value for key, value in written.items()}
 
 
 def _takes(config: DictConfig, key: str, value: Any) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -37,20 +37,24 @@ def draw_of(setup: Setup) -> Draw:
 _FURTHER = " See https://hydra.cc/docs/1.2/advanced/override_grammar/basic for details"
 
 
+#: Settings of Hydra's that may have the name of the run in them.
+NAMED = (("hydra.run", "dir"), ("hydra.sweep", "subdir"))
+
+
 @dataclass(frozen=True)
 class Job:
     """One run that is asked for.
 
     Attributes:
         overrides: How it is asked for.
-        composed: Its config, with Hydra's own part.
+        compose: Gives its config, with Hydra's own part; it is not kept, as it is ten times as large as the setup.
         setup: What it is.
         directory: Where its files will be.
         root: The directory of its sweep, or its own.
     """
 
     overrides: list[str]
-    composed: DictConfig
+    compose: Callable[[], DictConfig]
     setup: Setup
     directory: Path
     root: Path
@@ -87,21 +91,21 @@ def single(arguments: Arguments) -> Job:
 
 def job_of(composed: DictConfig, overrides: list[str]) -> Job:
     """The run of a composed config; real data say N and d in it."""
-    setup = resolved(composed)
-    directory = Path(composed.hydra.run.dir)
-    return Job(overrides, composed, setup, directory, directory)
-
-
-def resolved(composed: DictConfig) -> Setup:
-    """The setup of a composed config, which then has the N and d of real data, and the name of its directory."""
     setup = Setup.resolved(task(composed))
+    complete(composed, setup)
+    directory = Path(composed.hydra.run.dir)
+    return Job(overrides, lambda: composed, setup, directory, directory)
+
+
+def complete(composed: DictConfig, setup: Setup) -> None:
+    """Gives a composed config the N and d of real data, and the name of its directory."""
     with open_dict(composed):
         composed.N, composed.d = setup.N, setup.d
-        for part, key in ((composed.hydra.run, "dir"), (composed.hydra.sweep, "subdir")):
+        for part, key in NAMED:
+            part = OmegaConf.select(composed, part)
             written = OmegaConf.to_container(part, resolve=False)
             assert isinstance(written, dict)
             part[key] = str(written[key]).replace("${run_name:}", setup.name)
-    return setup
 
 
 def check_directories(jobs: Sequence[Job], *, in_sweep: bool = False, goes_on: bool = False) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +30,10 @@ if TYPE_CHECKING:
 #: Runs that are trained together, at most: each has a file open, and its record in memory.
 TOGETHER = 64
 
-#: Share of the free memory that they may take.
+#: Runs that a batch has at least where more batches than need be are made, to share them out.
+FEWEST = 4
+
+#: Share of the free memory that all batches at a time may take.
 SHARE = 0.25
 
 #: Seconds of an observation, of a try of a step, and of a run beside them, by itself and beside others (measured on a
@@ -65,7 +68,7 @@ class Plan:
         return self.observations * of_observation + self.tries * of_try + of_run
 
 
-def plans(jobs: Sequence[Job], *, batch: bool) -> list[Plan]:
+def plans(jobs: Iterable[Job], *, batch: bool) -> list[Plan]:
     """Checks the classes that runs name, and their theories, and finds out what each has in common with others.
 
     Args:
@@ -81,7 +84,7 @@ def plans(jobs: Sequence[Job], *, batch: bool) -> list[Plan]:
     found = []
     for job in jobs:
         training = Training(job.setup)
-        if batch and not _has_hooks(job.composed):
+        if batch:
             training = _with_checkpoint(training, RunDirectory(job.directory))
             alike = together(training)
         else:
@@ -92,12 +95,6 @@ def plans(jobs: Sequence[Job], *, batch: bool) -> list[Plan]:
         tries = _TRIES * observations if dt is None else float(training.times[-1] - training.times[begun]) / dt
         found.append(Plan(job, alike, observations, tries))
     return found
-
-
-def _has_hooks(composed: DictConfig) -> bool:
-    """Whether Hydra is to do something for each run while it lasts."""
-    hydra = composed.hydra
-    return bool(hydra.callbacks or hydra.job.env_set or hydra.job.chdir or composed.get("objective"))
 
 
 def _with_checkpoint(training: Training, directory: RunDirectory) -> Training:
@@ -135,29 +132,33 @@ def parts(planned: Sequence[Plan], workers: int = 1) -> list[list[Plan]]:
         if RunDirectory(plan.job.directory).state() is not RunState.COMPLETE:
             groups.setdefault(("alone", number) if plan.alike is None else plan.alike, []).append(plan)
     found: list[list[Plan]] = []
+    free = SHARE * float(psutil.virtual_memory().available) / workers
     for group in groups.values():
-        most = max(1, min(TOGETHER, int(SHARE * _free_memory() / memory_needed(group[0].job.setup.config, replicas=2))))
-        n = max(math.ceil(len(group) / most), min(workers, len(group) // 2))
-        bounds = [round(i * len(group) / n) for i in range(n + 1)] if n > 0 else [0, len(group)]
-        found += [group[a:b] for a, b in pairwise(bounds)]
+        most = max(1, min(TOGETHER, int(free / memory_needed(group[0].job.setup.config, replicas=2))))
+        n = max(math.ceil(len(group) / most), min(workers, len(group) // FEWEST))
+        found += [group[i::n] for i in range(n)]  # whose runs take different times, alike in each
     return found
 
 
-def _free_memory() -> float:
-    return float(psutil.virtual_memory().available)
-
-
 def described(started: Sequence[Sequence[Plan]], workers: int = 1) -> str:
-    """How runs are started, and about how long they take."""
+    """How runs are started, and about how long they take.
+
+    Args:
+        started: The parts.
+        workers: Processes among which batches are shared.
+    """
     several = [part for part in started if len(part) > 1]
-    seconds = sum(plan.seconds(together=len(part) > 1) for part in started for plan in part) / workers
+    workers = max(1, min(workers, len(several)))
+    seconds = sum(plan.seconds(together=True) for part in several for plan in part) / workers
+    seconds += sum(plan.seconds(together=False) for part in started if len(part) == 1 for plan in part)
     about = f"about {_duration(seconds)}"
     if not several:
         return about
     beside, alone = sum(map(len, several)), len(started) - len(several)
     batches = f"in {len(several)} batches" if len(several) > 1 else "in one batch"
+    at_a_time = f", {workers} at a time" if workers > 1 else ""
     others = f", {alone} alone" if alone else ""
-    return f"{beside} side by side {batches}{others}; {about}"
+    return f"{beside} side by side {batches}{at_a_time}{others}; {about}"
 
 
 def _duration(seconds: float) -> str:
@@ -178,9 +179,19 @@ class InParts:
 
     beside: Mapping[str, Sequence[Job]]
 
+    @staticmethod
+    def of(batches: Sequence[Sequence[Job]]) -> InParts:
+        """What can be sent there: jobs with their configs."""
+        sent = [[replace(job, compose=partial(_given, job.compose())) for job in batch] for batch in batches]
+        return InParts({os.path.abspath(batch[0].directory): batch for batch in sent})
+
     def __call__(self, config: DictConfig) -> Any:
         jobs = self.beside.get(os.path.abspath(HydraConfig.get().runtime.output_dir))
         return run.in_sweep(config) if jobs is None else side_by_side(jobs)
+
+
+def _given(composed: DictConfig) -> DictConfig:
+    return composed
 
 
 def side_by_side(jobs: Sequence[Job]) -> None:
@@ -199,7 +210,7 @@ def side_by_side(jobs: Sequence[Job]) -> None:
                 print(f"mfnet: error: {error}", file=sys.stderr, flush=True)
                 continue
             if directory.state() is not RunState.COMPLETE:  # by another process since the sweep was started
-                run.in_its_directory(job, lambda _: None, in_sweep=True)
+                run.write_config(job)
                 _take_up(job, directory, groups)
         for group in groups.values():
             _train(group)

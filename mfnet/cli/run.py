@@ -17,11 +17,12 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobStatus, run_job
 from hydra.types import HydraContext
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from mfnet.cli.jobs import Job
 from mfnet.record.directory import RunDirectory, RunInUseError, RunState
 from mfnet.record.stop_reason import StopReason
+from mfnet.setup.compose import task
 from mfnet.setup.errors import InvalidSettingError, SettingError
 from mfnet.setup.setup import Setup
 
@@ -39,14 +40,14 @@ def in_its_directory(job: Job, start: Callable[[DictConfig], T], *, in_sweep: bo
         start: Starts it, given its config; what it returns is returned.
         in_sweep: Whether it is one of a sweep.
     """
-    hydra = GlobalHydra.instance().hydra
+    hydra, composed = GlobalHydra.instance().hydra, job.compose()
     assert hydra is not None
-    callbacks = Callbacks(job.composed) if in_sweep else Callbacks()
+    callbacks = Callbacks(composed) if in_sweep else Callbacks()
     context = HydraContext(config_loader=hydra.config_loader, callbacks=callbacks)
     ended = run_job(
         hydra_context=context,
         task_function=start,
-        config=job.composed,
+        config=composed,
         job_dir_key="hydra.sweep.dir" if in_sweep else "hydra.run.dir",
         job_subdir_key="hydra.sweep.subdir" if in_sweep else None,
     )
@@ -54,6 +55,21 @@ def in_its_directory(job: Job, start: Callable[[DictConfig], T], *, in_sweep: bo
         raise ended._return_value
     returned: T = ended.return_value
     return returned
+
+
+def write_config(job: Job) -> None:
+    """Writes what Hydra would into the directory of a run of a sweep, which it is to start without it."""
+    composed = job.compose()
+    hydra = composed.hydra
+    if hydra.output_subdir is None:
+        return
+    where = job.directory / str(hydra.output_subdir)
+    with read_write(hydra.runtime), open_dict(hydra.runtime):
+        hydra.runtime.output_dir = str(job.directory.absolute())
+    where.mkdir(parents=True, exist_ok=True)
+    parts = {"config": task(composed), "hydra": OmegaConf.masked_copy(composed, "hydra")}
+    for name, part in {**parts, "overrides": hydra.overrides.task}.items():
+        (where / f"{name}.yaml").write_text(OmegaConf.to_yaml(part), encoding="utf-8")
 
 
 def follow(training: Any, shown_how: Callable[[], str], *, in_short: bool = False) -> int:

@@ -10,7 +10,7 @@ import shlex
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from mfnet.cli.going_on import checkpoint_of
 from mfnet.cli.grid import Sweep
 from mfnet.cli.jobs import Job, check_directories, job_of
 from mfnet.cli.parts import InParts, Plan, described, parts, plans, side_by_side
+from mfnet.cli.workers import n_cores, share_out
 from mfnet.record.directory import RunDirectory, RunState
 from mfnet.record.series import MEAN_FORCE, SERIES, SLIDING
 from mfnet.record.stop_reason import StopReason
@@ -64,20 +65,27 @@ def sweep(arguments: Arguments, typed: Sequence[str]) -> int:
         return _by_sweeper(swept)
     if len(swept) > AT_ONCE:
         return _as_it_goes(swept, typed)
-    return start(planned(list(swept.jobs()), swept), swept, typed)
+    return start(planned(swept.jobs(), swept), swept, typed)
 
 
-def planned(jobs: Sequence[Job], swept: Sweep) -> list[Plan]:
+def planned(jobs: Iterable[Job], swept: Sweep) -> list[Plan]:
     """Runs that have been checked, and how they are started.
 
     Raises:
         SettingError: If a setting of any is wrong, or its directory has something else.
     """
+    jobs = list(jobs)  # all are composed before any is asked for its pieces
     if not jobs:
         raise SettingError("the sweep is empty: a setting has no values")
-    found = plans(jobs, batch=swept.composed.batch)
+    found = plans(jobs, batch=swept.composed.batch and not _has_hooks(swept.composed))
     check_directories(jobs, in_sweep=True, goes_on=True)
     return found
+
+
+def _has_hooks(composed: DictConfig) -> bool:
+    """Whether Hydra, or a sweeper, is to do something for each run by itself."""
+    hydra = composed.hydra
+    return bool(hydra.callbacks or hydra.job.env_set or hydra.job.chdir or composed.get("objective"))
 
 
 def start(runs: Sequence[Plan], swept: Sweep, typed: Sequence[str]) -> int:
@@ -130,13 +138,22 @@ def _at_the_ends(swept: Sweep) -> list[int]:
 
 
 def _workers(swept: Sweep) -> int:
-    """How many runs or batches are started at a time."""
+    """How many batches are trained at a time."""
     launcher = swept.composed.hydra.launcher
+    if _is_basic(swept):
+        import torch
+
+        on_gpu = swept.composed.trainer.accelerator != "cpu" and torch.cuda.is_available()
+        return 1 if on_gpu else n_cores()  # a GPU takes one large batch
     asked = launcher.get("n_jobs", launcher.get("array_parallelism", 1))
     if not isinstance(asked, int) or asked == 0:
         return 1
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return asked if asked > 0 else max(cores + 1 + asked, 1)
+    return asked if asked > 0 else max(n_cores() + 1 + asked, 1)
+
+
+def _is_basic(swept: Sweep) -> bool:
+    """Whether runs are started here, and by no launcher."""
+    return str(swept.composed.hydra.launcher.get("_target_")).endswith(BasicLauncher.__name__)
 
 
 def _by_sweeper(swept: Sweep) -> int:
@@ -194,10 +211,10 @@ def launch(swept: Sweep, started: Sequence[Sequence[Job]], alone: Callable[[Dict
     path = swept.root / "multirun.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
     OmegaConf.save(swept.composed, path)
-    if str(swept.composed.hydra.launcher.get("_target_")).endswith(BasicLauncher.__name__):
-        return _with_hydra(swept, lambda context: _one_by_one(started, alone))
-    beside = {os.path.abspath(part[0].directory): part for part in started if len(part) > 1}
-    task = InParts(beside) if beside else alone
+    if _is_basic(swept):
+        return _with_hydra(swept, lambda _: _here(started, alone, _workers(swept)))
+    batches = [part for part in started if len(part) > 1]
+    task = InParts.of(batches) if batches else alone
 
     def by_launcher(context: HydraContext) -> None:
         config = swept.composed
@@ -209,11 +226,16 @@ def launch(swept: Sweep, started: Sequence[Sequence[Job]], alone: Callable[[Dict
     return _with_hydra(swept, by_launcher)
 
 
-def _one_by_one(started: Sequence[Sequence[Job]], alone: Callable[[DictConfig], Any]) -> None:
+def _here(started: Sequence[Sequence[Job]], alone: Callable[[DictConfig], Any], workers: int) -> None:
+    """Starts batches, several at a time, then the other runs one after the other."""
+    batches = [part for part in started if len(part) > 1]
+    if min(workers, len(batches)) > 1:
+        share_out(batches, side_by_side, min(workers, len(batches)))
+    else:
+        for batch in batches:
+            side_by_side(batch)
     for part in started:
-        if len(part) > 1:
-            side_by_side(part)
-        else:
+        if len(part) == 1:
             run.in_its_directory(part[0], alone, in_sweep=True)
 
 

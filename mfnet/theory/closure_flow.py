@@ -57,14 +57,16 @@ class Nodes:
 
     def sigma_ahead(self, q: Float[Array, " d"], dt: float) -> Float[Array, "D D"]:
         """E[θθᵀ] after a time ``dt`` under ``q``."""
-        return _turn(_turn(self.sigma, q, dt).T, q, dt)
+        turn = _Turn(q, dt)
+        return turn(turn(self.sigma).T)
 
     def move(self, q: Float[Array, " d"], dt: float) -> None:
         """Moves the nodes for a time ``dt`` under ``q``; a² − |w|² of each is conserved."""
-        self.sigma = self.sigma_ahead(q, dt)
-        self.propagator = _turn(self.propagator, q, dt)
+        turn = _Turn(q, dt)
+        self.sigma = turn(turn(self.sigma).T)
+        self.propagator = turn(self.propagator)
         if self.theta is not None:
-            self.theta = _turn(self.theta.T, q, dt).T
+            self.theta = turn(self.theta.T).T
 
     def gamma(self, direction: Float[Array, " d"]) -> float:
         """The clock as `mfnet.network.observables.order_parameter` measures it: least squares on initial values."""
@@ -95,24 +97,30 @@ class Nodes:
         """
         if self.theta is None:
             return None
-        theta = _turn(self.theta.T, q, dt)
+        theta = _Turn(q, dt)(self.theta.T)
         w = (theta[1:] - np.outer(u, u @ theta[1:])).T
         third = w.T @ (w * (theta[0, :, None] / len(w)))
         return third - np.eye(len(u)) * (np.trace(third) / len(u))
 
 
-def _turn(rows: Float[Array, "D n"], q: Float[Array, " d"], dt: float) -> Float[Array, "D n"]:
-    """exp(Δt H) rows, H = [[0, qᵀ], [q, 0]]: a rotation in hyperbolic angle |q|Δt in the plane of (a, q̂)."""
-    norm = float(np.linalg.norm(q))
-    if norm == 0.0:
-        return rows
-    e = q / norm
-    first, along = rows[0], e @ rows[1:]
-    c1, s = math.cosh(norm * dt) - 1.0, math.sinh(norm * dt)
-    turned = rows.copy()
-    turned[0] += first * c1 + along * s
-    turned[1:] += np.outer(e, along * c1 + first * s)
-    return turned
+class _Turn:
+    """exp(Δt H), H = [[0, qᵀ], [q, 0]]: a rotation in hyperbolic angle |q|Δt in the plane of (a, q̂)."""
+
+    def __init__(self, q: Float[Array, " d"], dt: float):
+        norm = math.sqrt(float(q @ q))
+        self.still = norm == 0.0
+        self.e = q if self.still else q / norm
+        self.c1, self.s = math.cosh(norm * dt) - 1.0, math.sinh(norm * dt)
+
+    def __call__(self, rows: Float[Array, "D n"]) -> Float[Array, "D n"]:
+        """It times ``rows``."""
+        if self.still:
+            return rows
+        first, along = rows[0], self.e @ rows[1:]
+        turned = rows.copy()
+        turned[0] += first * self.c1 + along * self.s
+        turned[1:] += self.e[:, None] * (along * self.c1 + first * self.s)
+        return turned
 
 
 class ClosureFlow:
@@ -147,7 +155,7 @@ class ClosureFlow:
         self.impulse = self.features.T @ self.force
         self.pending = np.zeros(self.features.shape[1])
         speed = self.features @ (self._blend(self.nodes.sigma) @ self.impulse) / self.N
-        fastest = max(float(np.linalg.norm(self.q)), float(np.abs(speed).max()) / mean_field.h, 1e-300)
+        fastest = max(math.sqrt(float(self.q @ self.q)), float(np.abs(speed).max()) / mean_field.h, 1e-300)
         self.shortest = resolution / fastest
 
     def _drive(self, impulse: Float[Array, " k"]) -> Float[Array, " d"]:
@@ -227,7 +235,7 @@ class ClosureFlow:
             if not self.force.any():  # every example is satisfied: nothing moves any more
                 self.t = until
                 return
-            speed = float(np.linalg.norm(self.q))
+            speed = math.sqrt(float(self.q @ self.q))
             longest = min(self.resolution * self.t, 2.0 * self.resolution / max(speed, 1e-300))
             n_steps = math.ceil((until - self.t) / max(self.shortest, longest) - 1e-9)
             self._step((until - self.t) / n_steps)
@@ -252,7 +260,7 @@ class ClosureFlow:
         self.nodes.move(self.q, dt)
         self.t += dt
         if self.memory:
-            self.turned += float(np.linalg.norm(self.q)) * dt
+            self.turned += math.sqrt(float(self.q @ self.q)) * dt
 
     def observe(self) -> Observed:
         """Predictions at the present time; an example that slides along the margin is satisfied."""

@@ -52,7 +52,7 @@ and networks learn with the kernel of their own nodes.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -106,7 +106,9 @@ class Features:
         return Features(np.stack([mean, x_par * across]), across, np.stack([curvature, x_par * unit * fourth]))
 
     @staticmethod
-    def at(model: MeanField, x_par: Float[Array, " n"], cosh: float, sinh: float) -> Features:
+    def at(
+        model: MeanField, x_par: Float[Array, "n q"], cosh: Float[Array, "n 1"], sinh: Float[Array, "n 1"]
+    ) -> Features:
         """At inputs with these x∥ when nodes are at (C, S)."""
         ones = np.ones_like(x_par)
         moments = NodeMoments.of(model, x_par, model.law.perp_sq(np.abs(x_par)), cosh * ones, sinh * ones)
@@ -145,8 +147,9 @@ def response(model: MeanField, t: Float[Array, " T"]) -> Response:
     ends = np.concatenate([[0.0], ends])
     start = _Moments(np.eye(2), np.eye(2), np.eye(2), 1.0, np.eye(2))
     states = [start]
-    for step in _steps(flow, ends):
-        states.append(step.of(states[-1]))
+    steps = _steps(flow, ends)
+    for k in range(len(ends) - 1):
+        states.append(steps.of(k, states[-1]))
     gamma = flow.solve(ends).gamma
     chosen = np.searchsorted(ends, times)
     return Response(
@@ -199,35 +202,28 @@ class _Moments:
 
 
 @dataclass(frozen=True)
-class _Step:
-    """Their change over a step: each pair X goes to A X + B."""
+class _Steps:
+    """Their changes over n steps: each pair X goes to A X + B, with [A, B] for each step."""
 
-    along: Float[Array, "2 4"]
-    across: Float[Array, "2 4"]
-    mean: Float[Array, "2 4"]
-    mean_across: float
-    quadratic: Float[Array, "2 4"]
+    along: Float[Array, "n 2 4"]
+    across: Float[Array, "n 2 4"]
+    mean: Float[Array, "n 2 4"]
+    mean_across: Float[Array, " n"]
+    quadratic: Float[Array, "n 2 4"]
 
-    def of(self, state: _Moments) -> _Moments:
-        def next_of(step: Float[Array, "2 4"], now: Float[Array, "2 2"]) -> Float[Array, "2 2"]:
-            return step[:, :2] @ now + step[:, 2:]
+    def of(self, k: int, state: _Moments) -> _Moments:
+        """The moments after the ``k``-th step."""
+
+        def next_of(steps: Float[Array, "n 2 4"], now: Float[Array, "2 2"]) -> Float[Array, "2 2"]:
+            return steps[k, :, :2] @ now + steps[k, :, 2:]
 
         return _Moments(
             next_of(self.along, state.along),
             next_of(self.across, state.across),
             next_of(self.mean, state.mean),
-            self.mean_across * state.mean_across,
+            float(self.mean_across[k]) * state.mean_across,
             next_of(self.quadratic, state.quadratic),
         )
-
-
-def _steps(model: MeanField, ends: Float[Array, " n"]) -> Iterator[_Step]:
-    """The steps between ``ends``."""
-    gamma, middle = model.solve(ends).gamma, model.solve((ends[1:] + ends[:-1]) / 2.0)
-    for k, dt in enumerate(np.diff(ends)):
-        cosh, sinh = float(middle.cosh[k]), float(middle.sinh[k])
-        x_par, kappa = _softness(model, float(middle.slope[k]))
-        yield _step(model, cosh, sinh, x_par, kappa * dt, float(gamma[k + 1] - gamma[k]))
 
 
 def _softness(model: MeanField, slope: float) -> tuple[Float[Array, " q"], Float[Array, " q"]]:
@@ -253,38 +249,63 @@ def _softness(model: MeanField, slope: float) -> tuple[Float[Array, " q"], Float
     return np.abs(zeta), weight * kappa
 
 
-def _step(
-    model: MeanField, cosh: float, sinh: float, x_par: Float[Array, " q"], kappa: Float[Array, " q"], angle: float
-) -> _Step:
-    """A step under which γ grows by ``angle`` and ∫κ dt is ``kappa``, with nodes at (C, S)."""
+def _steps(model: MeanField, ends: Float[Array, " m"]) -> _Steps:
+    """The steps between ``ends``, under which γ grows and κ acts, with nodes at (C, S) in the middle of each."""
     d, c_sq = model.d, model.odd_slope**2 / model.d
     a_var, w_var = model.a_std**2, model.w_std**2
+    middle = model.solve((ends[1:] + ends[:-1]) / 2.0)
+    angle, dt = np.diff(model.solve(ends).gamma), np.diff(ends)
+    cosh, sinh = middle.cosh, middle.sinh
+    x_par, softness = _alike([_softness(model, float(slope)) for slope in middle.slope])
+    kappa = softness * dt[:, None]
     perp = model.law.perp_sq(x_par)
     aa, ww = a_var * cosh**2 + w_var * sinh**2, w_var * cosh**2 + a_var * sinh**2
-    aw = (a_var + w_var) * cosh * sinh
-    turn = angle * np.array([[0.0, 1.0], [1.0, 0.0]])
-    pull_along = c_sq * float(kappa @ x_par**2) * np.array([[aa + ww, 0.0], [4.0 * aw, 0.0]])
-    pull_across = c_sq * float(kappa @ perp) / (d - 1.0) * np.array([[aa + w_var, 0.0], [aw, 0.0]])
-    now, then = Features.at(model, x_par, cosh, sinh), Features.at(model, x_par, 1.0, 0.0)
+    aw, zero = (a_var + w_var) * cosh * sinh, np.zeros_like(cosh)
+    turn = _pairs(zero, angle, angle, zero)
+    along, across = (kappa * x_par**2).sum(axis=1), (kappa * perp).sum(axis=1) / (d - 1.0)
+    pull_along = _pairs(c_sq * along * (aa + ww), zero, c_sq * along * 4.0 * aw, zero)
+    pull_across = _pairs(c_sq * across * (aa + w_var), zero, c_sq * across * aw, zero)
+    now = Features.at(model, x_par, cosh[:, None], sinh[:, None])
+    then = Features.at(model, x_par, np.ones((len(dt), 1)), np.zeros((len(dt), 1)))
     square = kappa * perp**2 / (d**2 * (d - 1.0) * (d + 1.0))
-    metric = w_var**2 * np.eye(2) + 2.0 * w_var * np.array([[aa, aw], [aw, ww]])
-    return _Step(
-        _exponential(angle * np.array([[0.0, 1.0], [4.0, 0.0]]), pull_along, pull_along),
-        _exponential(turn, pull_across, pull_across),
-        _exponential(turn, (now.mean * kappa) @ now.mean.T, (now.mean * kappa) @ then.mean.T),
-        math.exp(-float((kappa * perp) @ now.across**2) / (d - 1.0)),
-        _exponential(
+    metric = w_var**2 * np.eye(2) + 2.0 * w_var * _pairs(aa, aw, aw, ww)
+    return _Steps(
+        _exponentials(_pairs(zero, angle, 4.0 * angle, zero), pull_along, pull_along),
+        _exponentials(turn, pull_across, pull_across),
+        _exponentials(turn, _products(now.mean, kappa, now.mean), _products(now.mean, kappa, then.mean)),
+        np.exp(-(kappa * perp * now.across**2).sum(axis=1) / (d - 1.0)),
+        _exponentials(
             turn,
-            metric @ (now.quadratic * square) @ now.quadratic.T,
-            metric @ (now.quadratic * square) @ then.quadratic.T,
+            metric @ _products(now.quadratic, square, now.quadratic),
+            metric @ _products(now.quadratic, square, then.quadratic),
         ),
     )
 
 
-def _exponential(
-    turn: Float[Array, "2 2"], pull: Float[Array, "2 2"], start: Float[Array, "2 2"]
-) -> Float[Array, "2 4"]:
-    """The solution of Ẋ = (turn − pull) X + start after unit time, as [A, B] in A X + B."""
-    matrix = np.zeros((4, 4))
-    matrix[:2, :2], matrix[:2, 2:] = turn - pull, start
-    return expm(matrix)[:2]
+def _alike(parts: Sequence[tuple[Array, Array]]) -> tuple[Float[Array, "n q"], Float[Array, "n q"]]:
+    """Points and weights of each step in one array, those of a step with fewer filled up with weights 0."""
+    longest = max((len(points) for points, _ in parts), default=0)
+    points = [np.pad(points, (0, longest - len(points)), mode="edge") for points, _ in parts]
+    weights = [np.pad(weights, (0, longest - len(weights))) for _, weights in parts]
+    return np.array(points).reshape(-1, longest), np.array(weights).reshape(-1, longest)
+
+
+def _pairs(*entries: Float[Array, " n"]) -> Float[Array, "n 2 2"]:
+    """Matrices of these entries, row by row."""
+    return np.stack(entries, axis=-1).reshape(-1, 2, 2)
+
+
+def _products(
+    features: Float[Array, "2 n q"], weights: Float[Array, "n q"], others: Float[Array, "2 n q"]
+) -> Float[Array, "n 2 2"]:
+    """Scalar products of features with others, for each step."""
+    return np.einsum("inq,nq,jnq->nij", features, weights, others)
+
+
+def _exponentials(
+    turn: Float[Array, "n 2 2"], pull: Float[Array, "n 2 2"], start: Float[Array, "n 2 2"]
+) -> Float[Array, "n 2 4"]:
+    """The solutions of Ẋ = (turn − pull) X + start after unit time, as [A, B] in A X + B."""
+    matrices = np.zeros((len(turn), 4, 4))
+    matrices[:, :2, :2], matrices[:, :2, 2:] = turn - pull, start
+    return expm(matrices)[:, :2]

@@ -189,9 +189,9 @@ class SideBySide(MeanFieldModule):
     def _observe(self, k: int, t: float, moving: Bool[np.ndarray, " R"]) -> bool:
         seen = super()._observe(k, t, moving)
         progress = self.flow.progress
-        for r in np.flatnonzero(moving):
+        for r in np.flatnonzero(moving).tolist():
             if k == 0 or progress[r].stop_reason is not StopReason.DIVERGED:
-                self.moments[r] = self._moment_of(int(r))
+                self.moments[r] = self._moment_of(r)
         return seen
 
     def take_up(self) -> None:

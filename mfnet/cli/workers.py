@@ -1,0 +1,100 @@
+"""Batches of small runs shared out among the cores of this machine: each process computes on one thread."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from threadpoolctl import threadpool_limits
+
+T = TypeVar("T")
+
+#: Processes, at most.
+MOST = 16
+
+
+def n_cores() -> int:
+    """Cores that this process may use, and no more than the threads that torch was given (``OMP_NUM_THREADS``)."""
+    import torch
+
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(allowed, torch.get_num_threads(), MOST))
+
+
+def share_out(tasks: Sequence[T], work: Callable[[T], Any], n: int) -> None:
+    """Does tasks in this process and in copies of it, each of which takes the next one when it is free.
+
+    The copies end with this process, however that ends; Ctrl-C and SIGTERM end all of them as they would end it.
+
+    Args:
+        tasks: What is to be done.
+        work: Does one; what it prints is all that comes back.
+        n: Number of processes, of which this is one.
+    """
+    context = multiprocessing.get_context("fork")
+    taken = context.Value("i", 0)
+    alive, ends = os.pipe()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    copies = [context.Process(target=_copy, args=(tasks, work, taken, alive, ends)) for _ in range(n - 1)]
+    try:
+        for copy in copies:
+            copy.start()
+        with single_threaded():
+            _take(tasks, work, taken)
+        for copy in copies:
+            copy.join()
+    except BaseException:
+        for copy in copies:
+            if copy.pid is not None and copy.is_alive():
+                os.kill(copy.pid, signal.SIGTERM)
+        for copy in copies:
+            if copy.pid is not None:
+                copy.join()
+        raise
+    finally:
+        os.close(alive)
+        os.close(ends)
+
+
+@contextmanager
+def single_threaded() -> Iterator[None]:
+    """Inside, torch and numpy compute on one thread: the other cores are other processes'."""
+    from mfnet.compute.threads import one_thread
+
+    with one_thread(), threadpool_limits(1):
+        yield
+
+
+def _take(tasks: Sequence[T], work: Callable[[T], Any], taken: Any) -> None:
+    """Does tasks until all are taken."""
+    while True:
+        with taken.get_lock():
+            number = taken.value
+            taken.value += 1
+        if number >= len(tasks):
+            return
+        work(tasks[number])
+
+
+def _copy(tasks: Sequence[T], work: Callable[[T], Any], taken: Any, alive: int, ends: int) -> None:
+    """What a copy does."""
+    os.close(ends)
+    threading.Thread(target=_end_with, args=(alive,), daemon=True).start()
+    try:
+        with single_threaded():
+            _take(tasks, work, taken)
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+def _end_with(alive: int) -> None:
+    """Ends this process as soon as nobody holds the other end of a pipe any more."""
+    os.read(alive, 1)
+    os.kill(os.getpid(), signal.SIGTERM)
