@@ -64,6 +64,8 @@ class MeanFieldModule(lightning.LightningModule):
     Attributes:
         observation: The latest observation, of all examples and nodes on every process.
         stop_reason: How the run ended, when it has.
+        stepping: Whether the flow is on its way between two observations; what was seen is recorded then.
+        interrupted: Whether it is to be interrupted there.
         seen, test: The loss on the observed training and test sets; a flow follows the first, unless it learns online.
         train_batches, test_batches: This process's examples of each replica, on the device, during a fit.
         directions: The reference direction ŵ* of each, likewise.
@@ -87,6 +89,7 @@ class MeanFieldModule(lightning.LightningModule):
         self.seen = Objective(network, loss, alpha, source=lambda _: self.train_batches, fixed=True)
         self.test = Objective(network, loss, alpha, source=lambda _: self.test_batches, fixed=True)
         self.stop_reason: StopReason | None = None
+        self.stepping = self.interrupted = False
         self._so_far = [ObservedSoFar()] * self.n_replicas
         self._last: dict[str, Float[np.ndarray, " R"]] = {}
 
@@ -106,8 +109,8 @@ class MeanFieldModule(lightning.LightningModule):
 
     @property
     def at_observation(self) -> bool:
-        """Whether the networks are as they were observed, and have not moved on since."""
-        return [p.t for p in self.flow.progress] == self.observation.times.tolist()
+        """Whether the networks are as they were observed and recorded, on their way to the next observation."""
+        return self.stepping and [p.t for p in self.flow.progress] == self.observation.times.tolist()
 
     @property
     def n_replicas(self) -> int:
@@ -171,7 +174,11 @@ class MeanFieldModule(lightning.LightningModule):
         _, until = batch
         moving = self.moving
         if moving.any():
+            self.stepping = True  # and still if it is left by an exception
+            if self.interrupted:
+                raise KeyboardInterrupt
             self.optimizers().step(until=until)  # type: ignore[union-attr]  # one optimizer
+            self.stepping = False
             moving &= np.array([p.stop_reason is not StopReason.DIVERGED for p in self.flow.progress])
             if moving.any() and self._observe(self.trainer.global_step, self.flow.t, moving):
                 seen = {name: torch.tensor(value) for name, value in self.observation.series.items()}

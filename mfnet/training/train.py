@@ -31,7 +31,7 @@ from mfnet.setup.pieces import Builder, name_of, told
 from mfnet.setup.setup import Setup
 from mfnet.theory.initial import as_drawn
 from mfnet.training.build import Pieces
-from mfnet.training.callbacks import LastCheckpoint, Observable, Observer, RunProgress, SigtermIsCtrlC
+from mfnet.training.callbacks import Interruption, LastCheckpoint, Observable, Observer, RunProgress
 from mfnet.training.callbacks.recording import Recording
 from mfnet.training.checkpoint import Checkpoint
 from mfnet.training.checks import callback_keys, check_columns, check_devices, check_pieces, n_processes
@@ -146,7 +146,7 @@ class Training:
         """
         setup, every = self.setup, list(callbacks)
         if threading.current_thread() is threading.main_thread():
-            every.append(SigtermIsCtrlC())
+            every.append(Interruption())
         if self.processes.divide is None:
             # Lightning has taken it from variables that may be others'
             rank_zero_only.rank = 0  # type: ignore[attr-defined]  # set where it is defined
@@ -170,6 +170,8 @@ class Training:
             trainer.fit(module, datamodule=data, ckpt_path=path)
         except SystemExit:  # Lightning's answer to Ctrl-C
             raise KeyboardInterrupt from None
+        if module.interrupted and self.in_sweep:  # too late for this run, and not for the next
+            raise KeyboardInterrupt
 
     def recorder(self, *, live: bool = True) -> tuple[Recorder, list[Logger], dict[str, str]]:
         """What records the run on this process, Lightning's loggers, and what each logger calls the run.

@@ -231,7 +231,7 @@ def alike(**settings):
     [{"alpha": 3.0}, {"h": 2.0}, {"seed": 9}, {"data.flip": 0.1}, {"network.init": "balanced"}, {"schedule.t_max": 2.0},
      {"network.w_std": 2.0}, {"theory": None}, {"overlay": ["laziness"]}, {"callbacks": [NodeLog(n=3)]},
      {"figures": True}, {"data": "sphere"}],
-    ids=str,
+    ids=lambda settings: " ".join(settings),
 )  # fmt: skip
 def test_runs_may_differ_in(settings):
     assert alike(**settings) == alike() is not None
@@ -241,7 +241,7 @@ def test_runs_may_differ_in(settings):
     "settings",
     [{"M": 24}, {"N": 90}, {"d": 7}, {"data.n_test": 100}, {"flow": "heun"}, {"flow.rtol": 0.02}, {"loss": "logistic"},
      {"network.activation": "tanh"}, {"trainer.precision": "float32"}, {"stop.satisfied": 0.9}],
-    ids=str,
+    ids=lambda settings: " ".join(f"{key}={value}" for key, value in settings.items() if key != "callbacks"),
 )  # fmt: skip
 def test_runs_may_not_differ_in(settings):
     assert alike(**settings) not in (alike(), None)
@@ -252,7 +252,7 @@ def test_runs_may_not_differ_in(settings):
     [{"replicas": 2}, {"stop.wall_seconds": 60.0}, {"callbacks": [Looks()]}, {"callbacks": [Hooked()]}, {"M": 200_000},
      {"data": "online", "flow": "rotation"}, {"flow": "sgd"}, {"trainer.max_time": "00:00:01:00"},
      {"trainer.fast_dev_run": True}],
-    ids=str,
+    ids=lambda settings: " ".join(f"{key}={value}" for key, value in settings.items() if key != "callbacks"),
 )  # fmt: skip
 def test_some_runs_are_trained_alone(settings):
     assert alike(**settings) is None

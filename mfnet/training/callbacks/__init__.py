@@ -2,16 +2,17 @@
 
 from mfnet.training.callbacks.checkpoint import LastCheckpoint
 from mfnet.training.callbacks.example_log import ExampleLog
+from mfnet.training.callbacks.interruption import Interruption
 from mfnet.training.callbacks.kernel_log import KernelLog
 from mfnet.training.callbacks.latent_log import LatentLog
 from mfnet.training.callbacks.node_agreement import NodeAgreement
 from mfnet.training.callbacks.node_log import NodeLog
 from mfnet.training.callbacks.observer import Observable, Observer
 from mfnet.training.callbacks.progress import RunProgress
-from mfnet.training.callbacks.sigterm import SigtermIsCtrlC
 
 __all__ = [
     "ExampleLog",
+    "Interruption",
     "KernelLog",
     "LastCheckpoint",
     "LatentLog",
@@ -20,5 +21,4 @@ __all__ = [
     "Observable",
     "Observer",
     "RunProgress",
-    "SigtermIsCtrlC",
 ]
