@@ -20,11 +20,10 @@ MOST = 16
 
 
 def n_cores() -> int:
-    """Cores that this process may use, and no more than the threads that torch was given (``OMP_NUM_THREADS``)."""
-    import torch
-
+    """Cores that this process may use, and no more than the threads that ``OMP_NUM_THREADS`` gives it."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(allowed, torch.get_num_threads(), MOST))
+    given = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
+    return max(1, min(allowed, int(given) if given.isdecimal() else allowed, MOST))
 
 
 def share_out(tasks: Sequence[T], work: Callable[[T], Any], n: int) -> None:

@@ -18,13 +18,20 @@ class Interruption(Callback):
     """
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        assert isinstance(pl_module, MeanFieldModule)
-        module = pl_module
+        self._take_over(trainer, pl_module)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._take_over(trainer, pl_module)  # from Lightning, which has come between
+
+    @staticmethod
+    def _take_over(trainer: Trainer, module: LightningModule) -> None:
+        assert isinstance(module, MeanFieldModule)
+        here = module
 
         def interrupt(number: int, frame: FrameType | None) -> None:
-            if module.stepping or module.interrupted:
+            if here.stepping or here.interrupted:
                 raise KeyboardInterrupt
-            module.interrupted = True
+            here.interrupted = True
 
         if trainer.is_global_zero:
             for number in (signal.SIGINT, signal.SIGTERM):
