@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
+import subprocess
+import sys
 import time
 from unittest import mock
 
@@ -14,7 +17,7 @@ import mfnet
 import mfnet.cli.sweep
 from mfnet.record.directory import RunDirectory
 from support.command import NO_EVENTS, summary
-from support.processes import Started, cold, started
+from support.processes import PATIENCE, Started, cold, started
 
 TINY = [
     "M=20",
@@ -150,7 +153,7 @@ two_cores = pytest.mark.skipif(psutil.cpu_count() < 2, reason="this machine has 
 @pytest.mark.slow
 @two_cores
 def test_batches_are_shared_out_among_cores(apart, tmp_path):
-    done = started("train", "-m", *TINY, *SWEPT, "hydra.sweep.dir=s", cwd=tmp_path, environment=TWO).ok()
+    done = cold("train", "-m", *TINY, *SWEPT, "hydra.sweep.dir=s", cwd=tmp_path, environment=TWO).ok()
     assert "12 side by side in 2 batches, 2 at a time" in done.out
     assert done.out.count("6 runs side by side") == 2
     assert done.out.count("ended by") == 12
@@ -164,12 +167,15 @@ def test_copies_end_with_the_process_that_has_made_them(number, status, tmp_path
     """However it ends; they keep what they have seen, and the same command goes on."""
     long = [*TINY[:-1], "schedule.t_max=1e5", "schedule.per_decade=30", "data.flip=0.2", "flow=rotation", "flow.dt=0.1"]
     settings = ["train", "-m", *long, *NO_EVENTS, "seed=range(12)", "hydra.sweep.dir=s"]
-    sweep = Started(*settings, cwd=tmp_path, environment=TWO)
-    sweep.wait_for(lambda: len(list(tmp_path.glob("s/*/checkpoints/last.ckpt"))) == 12)
-    (copy,) = [child for child in sweep.children if child.status() != psutil.STATUS_ZOMBIE]
-    sweep.send(number)
-    assert sweep.end().status == status
-    deadline = time.monotonic() + 60.0
+    words = [sys.executable, "-m", "mfnet", *settings]
+    deadline = time.monotonic() + PATIENCE
+    with subprocess.Popen(words, cwd=tmp_path, env={**os.environ, **TWO}, stdout=subprocess.DEVNULL) as sweep:
+        while len(list(tmp_path.glob("s/*/checkpoints/last.ckpt"))) < 12:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        (copy,) = psutil.Process(sweep.pid).children()
+        sweep.send_signal(number)
+        assert sweep.wait(PATIENCE) == status
     while copy.is_running() and copy.status() != psutil.STATUS_ZOMBIE:
         assert time.monotonic() < deadline
         time.sleep(0.05)
