@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Sequence
@@ -64,6 +65,8 @@ def main(argv: Sequence[str]) -> int:
         print(f"{_summary(collection, averages, by)}\n\ntables   {out}")
         if figures:
             print(f"figures  {out / 'figures'}")
+        if (out / "tensorboard").exists():
+            print(f"runs     tensorboard --logdir {shlex.quote(str(out / 'tensorboard'))}")
     return 1 if collection.damaged else 0
 
 
@@ -123,12 +126,31 @@ def _write(
                 draw_against_time(averaged, by, series, path)
             else:
                 draw_against_setting(averages, by, series, against, path)
+        _link(collection, new / "tensorboard", out / "tensorboard")
         if out.exists():
             out.rename(old)
         new.rename(out)
     finally:
         shutil.rmtree(new, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _link(collection: Collection, folder: Path, later: Path) -> None:
+    """Gives the TensorBoard files of every run a name that says what varied, as TensorBoard shows it.
+
+    Args:
+        collection: The runs.
+        folder: Where the names are made.
+        later: Where they will be, from which they lead to the runs.
+    """
+    for _, row in collection.runs.iterrows():
+        events = collection.path / str(row["run"]).partition("#")[0] / "tensorboard"
+        varied = [f"{key}={_cell(row[key])}" for key in collection.varied if not pd.isna(row[key])]
+        name = (",".join(varied) or str(row["run"])).replace(os.sep, "_")
+        link = folder / name
+        if events.is_dir() and not link.is_symlink():
+            folder.mkdir(exist_ok=True)
+            link.symlink_to(os.path.relpath(events, later), target_is_directory=True)
 
 
 def _summary(collection: Collection, averages: pd.DataFrame, by: Sequence[str]) -> str:

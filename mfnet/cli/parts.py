@@ -12,14 +12,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psutil
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from mfnet.cli import run
 from mfnet.cli.jobs import Job
 from mfnet.record.directory import RunDirectory, RunInUseError, RunState
-from mfnet.setup.checks import memory_needed
 from mfnet.setup.errors import SettingError
 
 if TYPE_CHECKING:
@@ -27,21 +25,15 @@ if TYPE_CHECKING:
     from mfnet.training.checkpoint import Checkpoint
     from mfnet.training.side_by_side import Side
 
-#: Runs that are trained together, at most: each has a file open, and its record in memory.
-TOGETHER = 64
-
 #: Runs that a batch has at least where more batches than need be are made, to share them out.
 FEWEST = 4
 
-#: Share of the free memory that all batches at a time may take.
-SHARE = 0.25
-
 #: Seconds of an observation, of a try of a step, and of a run beside them, by itself and beside others (measured on a
 #: CPU of 2025; for an estimate).
-_ALONE, _BESIDE = (4e-3, 2e-3, 0.3), (2.5e-3, 1e-4, 0.06)
+_ALONE, _BESIDE = (5e-3, 2e-3, 0.3), (4e-3, 1e-4, 0.06)
 
 #: Multiplications a second, and tries of a step between two observations, likewise.
-_SPEED, _TRIES = 5e9, 3.0
+_SPEED, _TRIES = 1.5e10, 3.0
 
 
 @dataclass(frozen=True)
@@ -127,14 +119,15 @@ def parts(planned: Sequence[Plan], workers: int = 1) -> list[list[Plan]]:
         planned: All runs.
         workers: Processes among which the parts are shared.
     """
+    from mfnet.training.side_by_side import most_together
+
     groups: dict[Hashable, list[Plan]] = {}
     for number, plan in enumerate(planned):
         if RunDirectory(plan.job.directory).state() is not RunState.COMPLETE:
             groups.setdefault(("alone", number) if plan.alike is None else plan.alike, []).append(plan)
     found: list[list[Plan]] = []
-    free = SHARE * float(psutil.virtual_memory().available) / workers
     for group in groups.values():
-        most = max(1, min(TOGETHER, int(free / memory_needed(group[0].job.setup.config, replicas=2))))
+        most = most_together(group[0].job.setup, workers)
         n = max(math.ceil(len(group) / most), min(workers, len(group) // FEWEST))
         found += [group[i::n] for i in range(n)]  # whose runs take different times, alike in each
     return found

@@ -109,7 +109,8 @@ def _as_it_goes(swept: Sweep, typed: Sequence[str]) -> int:
     root = run.shown(swept.root)
     print(f"{_runs(len(swept))} in {root}: {AT_ONCE} at a time are composed, checked and started", flush=True)
     first = planned([swept.job(number) for number in range(AT_ONCE)], swept)
-    planned([swept.job(number) for number in _at_the_ends(swept)], swept)
+    if ends := _at_the_ends(swept):
+        planned([swept.job(number) for number in ends], swept)
     counts: Counter[str] = Counter()
     for number in range(0, len(swept), AT_ONCE):
         numbers = range(number, min(number + AT_ONCE, len(swept)))
@@ -148,7 +149,7 @@ def _workers(swept: Sweep) -> int:
     asked = launcher.get("n_jobs", launcher.get("array_parallelism", 1))
     if not isinstance(asked, int) or asked == 0:
         return 1
-    return asked if asked > 0 else max(n_cores() + 1 + asked, 1)
+    return asked if asked > 0 else n_cores()  # joblib's -1: all cores
 
 
 def _is_basic(swept: Sweep) -> bool:

@@ -21,9 +21,9 @@ MOST = 16
 
 def n_cores() -> int:
     """Cores that this process may use, and no more than the threads that ``OMP_NUM_THREADS`` gives it."""
-    if multiprocessing.current_process().daemon:  # which may have no children
-        return 1
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if sys.platform != "linux" or multiprocessing.current_process().daemon:
+        return 1  # elsewhere a process cannot be copied safely, and a daemon may have no children
+    allowed = len(os.sched_getaffinity(0))
     given = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
     return max(1, min(allowed, int(given) if given.isdecimal() else allowed, MOST))
 

@@ -74,15 +74,22 @@ def resolved(config: Mapping[str, Any]) -> dict[str, Any]:
 def varied(runs: Sequence[Mapping[str, Setting]]) -> list[str]:
     """Names of the settings with more than one value among the runs that have them.
 
-    A nested setting that follows a symbol of the top level in every run (``data.seed``, ``data.n_train``) is left out.
+    A callback that only some have is one with another value: it may do anything to a run. A nested setting that follows
+    a symbol of the top level in every run (``data.seed``, ``data.n_train``) is left out.
     """
     names = list(dict.fromkeys(name for run in runs for name in run))
     return [
         name
         for name in names
-        if len({run[name] for run in runs if name in run}) > 1
+        if len({run.get(name) for run in runs if name in run or _is_callback(name)}) > 1
         and not ((symbol := _symbol(name)) and all(run[name] == run[symbol] for run in runs if name in run))
     ]
+
+
+def _is_callback(name: str) -> bool:
+    """Whether a setting is the class of a callback."""
+    group, _, leaf = name.partition(".")
+    return group == "callbacks" and "." not in leaf
 
 
 def with_symbols(settings: Mapping[str, Setting], values: Mapping[str, Setting]) -> dict[str, Setting]:

@@ -68,7 +68,8 @@ def draw_against_time(curves: pd.DataFrame, by: Sequence[str], series: str, path
             shown = curves[f"{network}_mean"]
             sheet.set_logarithmic(0.7 * shown[shown > 0.0].min(), 1.4 * shown.max())
         sheet.set_label(_label(series))
-        sheet.explain("-", "--" if theory in curves else None)
+        spread = bool(curves[f"{network}_se"].notna().any())
+        sheet.explain("-", "--" if theory in curves else None, spread=spread)
     return path
 
 
@@ -122,7 +123,9 @@ def draw_against_setting(finals: pd.DataFrame, by: Sequence[str], series: str, a
                     axes.set_xticks(values, [_value(value) for value in values])
                     axes.xaxis.minorticks_off()
         sheet.set_label(f"{_label(series)} at the end" if series in SERIES else series)
-        sheet.explain("o-" if numeric else "o", ("x--" if numeric else "x") if theory in finals else None)
+        spread = bool(finals[f"{series}_se"].notna().any())
+        predicted_as = ("x--" if numeric else "x") if theory in finals else None
+        sheet.explain("o-" if numeric else "o", predicted_as, spread=spread)
     return path
 
 
@@ -224,12 +227,17 @@ class _Sheet:
         self.axes[0].set_ylim(*limits)
         style.plain_ticks(self.axes[0].yaxis)
 
-    def explain(self, network: str, theory: str | None) -> None:
-        """The legend: how network and theory are drawn, and which group has which colour."""
+    def explain(self, network: str, theory: str | None, *, spread: bool) -> None:
+        """The legend: how network and theory are drawn, and which group has which colour.
+
+        Args:
+            network, theory: How points and lines are drawn.
+            spread: Whether the spread over several runs is.
+        """
         last = self.axes[-1]
         one = len(self.groups) == 1
         look: dict[str, Any] = {"mfc": "none", "color": self.colours[0] if one else style.GUIDE}
-        last.plot([], [], network, **look, label=r"network, mean $\pm$ s.e.")
+        last.plot([], [], network, **look, label=r"network, mean $\pm$ s.e." if spread else "network")
         if theory:
             last.plot([], [], theory, color=style.THEORY if one else style.GUIDE, lw=1.2, label="theory")
         if self._bar is not None:

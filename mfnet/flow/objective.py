@@ -128,7 +128,11 @@ class Objective:
     @exact_products()
     def margins(self) -> Float[Tensor, "R N"]:
         """m = αyF of a fixed set of examples, at the present nodes."""
-        return torch.cat([evaluator.margins(nodes) for evaluator, nodes in self.parts()])
+        found = []
+        for evaluator, nodes in self.parts():
+            with evaluator.threads():
+                found.append(evaluator.margins(nodes))
+        return torch.cat(found)
 
     def loss(
         self, batch: Batch, f0: Float[Tensor, " N"] | None = None

@@ -6,18 +6,17 @@ import copy
 import itertools
 import os
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 
 from mfnet.collection import Collection, curves, finals, gathered
-from mfnet.flow.objective import BATCHED
 from mfnet.network import MeanFieldNetwork, Replicas
 from mfnet.record.directory import RunDirectory, RunInUseError, RunState
 from mfnet.setup.checks import check_directory
@@ -30,6 +29,7 @@ from mfnet.training.build import Pieces
 from mfnet.training.checkpoint import read_checkpoint
 from mfnet.training.checks import n_processes
 from mfnet.training.run import Run
+from mfnet.training.side_by_side import most_together, together, train_side_by_side
 from mfnet.training.train import Training
 
 Directory = str | os.PathLike[str]
@@ -86,10 +86,10 @@ def _again(setup: Setup, kept: RunDirectory) -> Run:
 
 
 class Runs(Sequence[Run]):
-    """The runs of a sweep, in the order of its settings; replicas that were computed together are one of them.
+    """The runs of a sweep, in the order of its settings, of which seeds vary fastest.
 
     Attributes:
-        collection: All of them as tables, each replica as a run of its own (`mfnet.collection.Collection`).
+        collection: All of them as tables (`mfnet.collection.Collection`).
     """
 
     def __init__(self, runs: Sequence[Run]):
@@ -128,15 +128,16 @@ class Runs(Sequence[Run]):
         return curves(self.collection, by)
 
 
-def sweep(*, directory: Directory | None = None, **settings: Any) -> Runs:
+def sweep(*, directory: Directory | None = None, batch: bool = True, **settings: Any) -> Runs:
     """A run for every combination of the settings that have several values, in a list, a range or an array.
 
-    Small networks that differ in nothing but seeds in a row are trained side by side, as replicas of one run. With a
-    ``directory`` each run has one of its own in it, runs that are complete are read, and those that were cut off go on;
-    they draw no figures there but with ``figures=True``.
+    Small runs of one shape are trained side by side (`mfnet.training.side_by_side`). With a ``directory`` each run has
+    one of its own in it, runs that are complete are read, and those that were cut off go on; they draw no figures there
+    but with ``figures=True``.
 
     Args:
         directory: Where the runs leave their files; without one nothing is written.
+        batch: Whether runs are trained side by side where they can be.
         settings: As `train` takes them. A setting that is a list anyway varies in a list of lists.
 
     Raises:
@@ -144,26 +145,66 @@ def sweep(*, directory: Directory | None = None, **settings: Any) -> Runs:
 
     >>> runs = sweep(alpha=[1.0, 10.0], seed=range(2), M=20, N=100, d=5, schedule={"t_max": 1.0, "per_decade": 2})
     >>> len(runs), len(runs.table), list(runs.finals()["alpha"])
-    (2, 4, [1.0, 10.0])
+    (4, 4, [1.0, 10.0])
     """
     values = {name: list(value) for name, value in settings.items() if varies(name, value)}
     fixed = {name: value for name, value in settings.items() if name not in values}
     for name, several in values.items():
         if not several:
             raise SettingError(f"{name}: has no values")
-    seeds = values.pop("seed", None)
-    setups: list[Setup] = []
-    for chosen in itertools.product(*values.values()):
-        each = {**fixed, **dict(zip(values, chosen, strict=True))}
-        setups += [Setup.of(**each)] if seeds is None else _by_seeds(each, seeds)
+    values |= {"seed": values.pop("seed")} if "seed" in values else {}  # fastest
+    chosen = itertools.product(*values.values())
+    setups = [Setup.of(**fixed, **dict(zip(values, each, strict=True))) for each in chosen]
     setups = [_with_callbacks_of_its_own(setup) for setup in setups] if len(setups) > 1 else setups
     trainings = [_training(setup, directory) for setup in setups]
     names = [setup.name for setup in setups]
     if twins := [name for name in names if names.count(name) > 1]:
         raise SettingError(f"two of the runs are the same, {twins[0]}; ask for it once")
-    return Runs(
-        [each if isinstance(each, Run) else _kept(each) if each.directory else each.run() for each in trainings]
-    )
+    runs = {i: each for i, each in enumerate(trainings) if isinstance(each, Run)}
+    for part in _parts({i: each for i, each in enumerate(trainings) if isinstance(each, Training)}, batch=batch):
+        runs |= _all_kept(part)
+    return Runs([runs[i] for i in range(len(trainings))])
+
+
+def _parts(trainings: Mapping[int, Training], *, batch: bool) -> list[dict[int, Training]]:
+    """Runs by their numbers, in the parts that are trained side by side."""
+    groups: dict[Hashable, dict[int, Training]] = {}
+    for i, training in trainings.items():
+        alike = together(training) if batch else None
+        groups.setdefault(("alone", i) if alike is None else alike, {})[i] = training
+    parts = []
+    for group in groups.values():
+        most = most_together(next(iter(group.values())).setup)
+        items = list(group.items())
+        parts += [dict(items[first : first + most]) for first in range(0, len(items), most)]
+    return parts
+
+
+def _all_kept(part: Mapping[int, Training]) -> dict[int, Run]:
+    """Runs that are trained side by side, each in its directory, which other processes leave alone."""
+    if len(part) == 1:
+        ((i, training),) = part.items()
+        return {i: _kept(training) if training.directory else training.run()}
+    with ExitStack() as stack:
+        left = {}
+        for i, training in part.items():
+            if (kept := training.directory) is not None:
+                kept.path.mkdir(parents=True, exist_ok=True)
+                try:
+                    stack.enter_context(kept.lock())
+                except RunInUseError as error:
+                    raise SettingError(str(error)) from None
+                if kept.state() is RunState.COMPLETE:  # by another process, since this one looked
+                    continue
+                kept.failure.unlink(missing_ok=True)
+            left[i] = training
+        sides = train_side_by_side(list(left.values()), lambda _: None) if left else []
+    for side in sides:
+        if side.error is not None:
+            raise side.error
+    ended = {i: side.training.ended(side.recorder) for i, side in zip(left, sides, strict=True)}
+    others = {i: _again(each.setup, each.directory) for i, each in part.items() if i not in left and each.directory}
+    return ended | others
 
 
 def _with_callbacks_of_its_own(setup: Setup) -> Setup:
@@ -173,22 +214,6 @@ def _with_callbacks_of_its_own(setup: Setup) -> Setup:
             raise InvalidSettingError("logger", name, "goes with one run; name it, as in logger='csv'")
     own = {key: piece for key, piece in setup.objects.items() if key.startswith("callbacks.") and not makes(piece)}
     return replace(setup, objects={**setup.objects, **{key: copy.deepcopy(piece) for key, piece in own.items()}})
-
-
-def _by_seeds(settings: Mapping[str, Any], seeds: Sequence[Any]) -> list[Setup]:
-    """Setups of one run for all seeds, or of one for each."""
-    seeds = [seed.item() if isinstance(seed, np.generic) else seed for seed in seeds]
-    in_a_row = len(seeds) > 1 and seeds == list(range(seeds[0], seeds[0] + len(seeds)))
-    if in_a_row and settings.get("replicas", 1) == 1:
-        together = Setup.of(**{**settings, "seed": seeds[0], "replicas": len(seeds)})
-        size = together.N * together.M * together.d
-        try:
-            Training(together)
-        except SettingError:
-            size = 2 * BATCHED["cpu"]
-        if size <= BATCHED["cpu"]:
-            return [together]
-    return [Setup.of(**{**settings, "seed": seed}) for seed in seeds]
 
 
 def _training(setup: Setup, directory: Directory | None) -> Training | Run:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import psutil
 import torch
 from jaxtyping import Bool, Float
 from lightning.fabric.plugins import CheckpointIO
@@ -32,6 +33,7 @@ from mfnet.flow.objective import BATCHED
 from mfnet.network import MeanFieldNetwork, Replicas
 from mfnet.network.observables import NodeParameters
 from mfnet.record.identity import identity
+from mfnet.setup.checks import memory_needed
 from mfnet.setup.errors import SettingError
 from mfnet.setup.pieces import told
 from mfnet.setup.setup import Setup
@@ -47,6 +49,12 @@ from mfnet.training.recorder import Recorder
 from mfnet.training.saving import Pace, Replacing
 from mfnet.training.summary import device_name
 from mfnet.training.train import Training
+
+#: Runs that are trained together, at most: each has a file open, and its record in memory.
+TOGETHER = 64
+
+#: Share of the free memory that they may take.
+SHARE = 0.25
 
 #: Methods of Lightning's callbacks that an observer may have and still be asked by many runs at once.
 _ASKED = {"setup", "state_dict", "load_state_dict"}
@@ -81,6 +89,17 @@ def together(training: Training) -> Hashable | None:
         "loss": setup.loss["name"],
     }
     return identity(alike), shapes, pieces.precision, pieces.dt, checkpoint.k if checkpoint is not None else 0
+
+
+def most_together(setup: Setup, processes: int = 1) -> int:
+    """How many runs such as this are trained side by side, at most.
+
+    Args:
+        setup: The run.
+        processes: Processes of this machine that do so.
+    """
+    free = SHARE * float(psutil.virtual_memory().available) / processes
+    return max(1, min(TOGETHER, int(free / memory_needed(setup.config, replicas=2))))
 
 
 def _targets(pieces: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -126,6 +126,19 @@ def test_what_varied_has_its_name_of_the_command_line(tmp_path, other, expected)
     assert collect(tmp_path).varied == expected
 
 
+def test_a_callback_that_only_some_runs_have_tells_them_apart(tmp_path):
+    """It may do anything to a run; its own settings, and other pieces that are not everywhere, do not count alone."""
+    for seed in range(2):
+        write_run(tmp_path / f"plain{seed}", seed=seed)
+        write_run(tmp_path / f"noisy{seed}", seed=seed, **{"callbacks.noise": {"_target_": "own.Noise", "size": 0.1}})
+    collection = collect(tmp_path)
+    assert collection.varied == ["seed", "callbacks.noise"]
+    assert not collection.duplicates
+    table = finals(collection)
+    assert list(table["n"]) == [2, 2]
+    assert set(table["callbacks.noise"].fillna("")) == {"", "Noise"}
+
+
 def test_finals_are_averages_over_seeds(tmp_path):
     errors = {0.1: [0.02, 0.03, 0.07], 1.0: [0.1]}
     for alpha, values in errors.items():
@@ -577,6 +590,24 @@ def test_figures_add_up_while_the_runs_are_the_same(tmp_path):
     assert main([str(tmp_path), "--plot", "test_error"]) == 0
     assert {path.name for path in (out / "figures").iterdir()} == {"test_error_against_t.png"}
     assert not list(tmp_path.glob(".collected*"))
+
+
+def test_runs_have_names_in_tensorboard_that_say_what_varied(tmp_path, capsys):
+    """Links to their files, also when the collection is made anew; replicas and runs without such files have none."""
+    for alpha in (0.1, 1.0):
+        for seed in range(2):
+            directory = write_run(tmp_path / "sweep" / f"long_{alpha}_{seed}_0123456789", alpha=alpha, seed=seed)
+            if seed == 0 or alpha == 1.0:
+                (directory.tensorboard / "network").mkdir(parents=True)
+                (directory.tensorboard / "network" / "events").write_text(f"{alpha} {seed}")
+    for _ in range(2):
+        code, printed, _ = status(capsys, tmp_path / "sweep")
+        assert code == 0
+        named = tmp_path / "sweep" / "collected" / "tensorboard"
+        assert f"tensorboard --logdir {named}" in printed
+        found = {path.name: (path / "network" / "events").read_text() for path in named.iterdir()}
+        assert found == {"alpha=0.1,seed=0": "0.1 0", "alpha=1,seed=0": "1.0 0", "alpha=1,seed=1": "1.0 1"}
+    assert len(collect(tmp_path).runs) == 4  # links are not followed to runs
 
 
 MISTAKES = [

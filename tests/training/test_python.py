@@ -13,6 +13,7 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 import mfnet
+from mfnet.record.directory import RunDirectory
 
 SMALL = {"M": 20, "N": 100, "d": 10, "schedule": {"t_max": 5.0, "per_decade": 4}, "logger": []}
 
@@ -70,35 +71,64 @@ def test_a_directory_is_never_written_over(tmp_path):
         mfnet.train(**SMALL, directory=tmp_path / "r")
 
 
-def test_a_sweep_trains_seeds_together_where_it_can(tmp_path):
-    runs = mfnet.sweep(alpha=[1.0, 10.0], seed=range(3), **SMALL)
-    assert [run.setup.replicas for run in runs] == [3, 3]
-    singles = mfnet.sweep(alpha=[1.0, 10.0], seed=[0, 2], **SMALL)  # not in a row
-    assert [(run.setup.alpha, run.setup.seed) for run in singles] == [(1.0, 0), (1.0, 2), (10.0, 0), (10.0, 2)]
-    for table in (runs.table, singles.table):
-        assert set(table["state"]) == {"complete"}
-    together = runs.table[runs.table["seed"] != 1].reset_index()
-    assert together["gamma"].to_numpy() == pytest.approx(singles.table["gamma"].to_numpy(), rel=1e-4)  # float32
-    assert list(runs.finals()["n"]) == [3, 3]
+@pytest.fixture
+def beside(monkeypatch):
+    """The runs that are trained side by side, batch by batch."""
+    batches = []
+    train = mfnet.training.python.train_side_by_side
+
+    def remember(trainings, told):
+        batches.append([(training.setup.alpha, training.setup.seed) for training in trainings])
+        return train(trainings, told)
+
+    monkeypatch.setattr(mfnet.training.python, "train_side_by_side", remember)
+    return batches
 
 
-def test_seeds_of_what_speaks_of_one_run_are_trained_one_by_one():
-    runs = mfnet.sweep(seed=range(2), theory="realised_width", **SMALL)
-    assert [run.setup.replicas for run in runs] == [1, 1]
+def test_a_sweep_trains_runs_side_by_side_where_it_can(beside, tmp_path):
+    """Each is a run of its own, as it would be alone, in memory and on disk."""
+    runs = mfnet.sweep(alpha=[1.0, 10.0], seed=[0, 5], directory=tmp_path, **SMALL)
+    expected = [(1.0, 0), (1.0, 5), (10.0, 0), (10.0, 5)]
+    assert [(run.setup.alpha, run.setup.seed) for run in runs] == expected
+    assert beside == [expected]
+    alone = mfnet.sweep(seed=[0, 5], alpha=[1.0, 10.0], batch=False, **SMALL)
+    assert len(beside) == 1
+    for ours, theirs in zip(runs, alone, strict=True):
+        assert ours.setup == theirs.setup
+        assert ours.history.to_numpy() == pytest.approx(theirs.history.to_numpy(), rel=1e-3, abs=1e-5, nan_ok=True)
+        assert torch.allclose(ours.network.w, theirs.network.w, rtol=1e-3, atol=1e-5)
+        assert ours.figures == theirs.figures
+        again = mfnet.load(ours.directory)
+        assert again.history.equals(ours.history)
+        assert torch.equal(again.network.w, ours.network.w)
+    assert list(runs.finals()["n"]) == [2, 2]
+    assert set(runs.table["state"]) == {"complete"}
+
+
+def test_what_cannot_go_together_is_trained_one_by_one(beside):
     runs = mfnet.sweep(seed=range(2), flow="sgd", **SMALL)
-    assert [run.setup.replicas for run in runs] == [1, 1]
+    assert [run.setup.seed for run in runs] == [0, 1]
+    assert beside == []
+    runs = mfnet.sweep(seed=range(2), M=[20, 24], **{name: SMALL[name] for name in SMALL if name != "M"})
+    assert [(run.setup.M, run.setup.seed) for run in runs] == [(20, 0), (20, 1), (24, 0), (24, 1)]
+    assert [len(batch) for batch in beside] == [2, 2]
 
 
-def test_a_sweep_goes_on_where_it_was_left(tmp_path, monkeypatch):
+def test_a_sweep_goes_on_where_it_was_left(beside, tmp_path):
     settings = {**SMALL, "directory": tmp_path, "seed": [0, 5]}
     first = mfnet.sweep(alpha=[1.0], **settings)
-    trained = []
-    before = mfnet.training.Training.run
-    monkeypatch.setattr(mfnet.training.Training, "run", lambda self: trained.append(self.setup.alpha) or before(self))
     second = mfnet.sweep(alpha=[1.0, 3.0], **settings)
-    assert trained == [3.0, 3.0]
+    assert beside == [[(1.0, 0), (1.0, 5)], [(3.0, 0), (3.0, 5)]]
     assert first[0].history.equals(second[0].history)
     assert len(mfnet.collect(tmp_path).runs) == 4
+
+
+def test_a_sweep_leaves_a_run_to_the_process_that_works_at_it(tmp_path):
+    named = mfnet.sweep(seed=range(2), directory=tmp_path / "names", **SMALL)
+    taken = RunDirectory(tmp_path / "s" / named[1].setup.name)
+    taken.path.mkdir(parents=True)
+    with taken.lock(), pytest.raises(mfnet.SettingError, match="another process is at work"):
+        mfnet.sweep(seed=range(2), directory=tmp_path / "s", **SMALL)
 
 
 @pytest.mark.parametrize(

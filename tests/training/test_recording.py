@@ -241,6 +241,16 @@ def test_arrays_of_ones_own_are_read_again(tmp_path):
         np.testing.assert_array_equal(contents.arrays["own"]["x"], np.arange(len(run.history)))
 
 
+def test_tensorboard_says_what_a_step_is(tmp_path):
+    """Of every chart, once."""
+    mfnet.train(**{**SHORT, "logger": ["tensorboard"]}, directory=tmp_path / "run", figures=False)
+    for side in ("network", "theory"):
+        events = EventAccumulator(str(tmp_path / "run" / "tensorboard" / side)).Reload()
+        for tag in events.Tags()["scalars"]:
+            assert "number k of the observation" in events.SummaryMetadata(tag).summary_description
+            assert len(events.Scalars(tag)) > 1
+
+
 def test_nothing_is_observed_twice(monkeypatch):
     seen = []
     rows = []

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
 from torch.utils.tensorboard.summary import hparams
 
 from mfnet.record.series import SERIES
@@ -14,6 +14,12 @@ from mfnet.theory import Curve
 
 #: Name of the run that holds the network's own curves, and of that which holds how it ended.
 NETWORK, FINAL = "network", "final"
+
+#: What TensorBoard says of a chart.
+STEPS = (
+    "The step is the number k of the observation. Observations are spaced evenly in ln t, so that the axis is "
+    "logarithmic in mean-field time t; the columns k and t of history.csv say which time a step is."
+)
 
 
 def value(series: str) -> str:
@@ -40,9 +46,18 @@ def points(series: str, curve: Curve) -> dict[str, float]:
     return dict(zip((value(series), *band(series)), (central, lower, upper), strict=True))
 
 
-def scalars(numbers: Mapping[str, float]) -> Summary:
-    """Many scalars in one event, which takes less than a tenth of the time of one each."""
-    return Summary(value=[Summary.Value(tag=tag, simple_value=number) for tag, number in numbers.items()])
+def scalars(numbers: Mapping[str, float], described: str = "") -> Summary:
+    """Many scalars in one event, which takes less than a tenth of the time of one each.
+
+    Args:
+        numbers: By tag.
+        described: What TensorBoard says of each chart; it reads that of the first event alone.
+    """
+    if not described:
+        return Summary(value=[Summary.Value(tag=tag, simple_value=number) for tag, number in numbers.items()])
+    kind = SummaryMetadata(summary_description=described, plugin_data={"plugin_name": "scalars"})
+    values = [Summary.Value(tag=tag, simple_value=number, metadata=kind) for tag, number in numbers.items()]
+    return Summary(value=values)
 
 
 def margin_layout(observed: Sequence[str]) -> dict[str, dict[str, list[object]]]:

@@ -61,6 +61,7 @@ class TensorBoard(Sink):
             purge_step=self._purge_step,
         )
         self._events: dict[str, Events] = {}
+        self._described: set[str] = set()
 
     def _of(self, side: str) -> Events:
         """The events of the network or of a theory."""
@@ -95,7 +96,9 @@ class TensorBoard(Sink):
         for side, more in self._nodes(row, nodes).items():
             numbers[side] |= more
         for side, own in numbers.items():
-            self._of(side).add_summary(tags.scalars(own), k)
+            known = side in self._described
+            self._described.add(side)
+            self._of(side).add_summary(tags.scalars(own, "" if known else tags.STEPS), k)
         if k % self.histograms_every == 0:
             for name, values in zip(Nodes._fields, row.observation.nodes, strict=True):
                 counted = histogram(f"nodes/{name}", values[0].cpu().numpy(), BINS)
