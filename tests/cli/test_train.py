@@ -94,7 +94,7 @@ def test_tensorboard_holds_twin_runs(run):
     for side in ("network", "theory"):
         events = EventAccumulator(str(run[0] / "tensorboard" / side)).Reload()
         tags[side] = events.Tags()
-        logged = [event.value for event in events.Scalars("curves/gamma")]
+        logged = [event.value for event in events.Scalars("clock/gamma")]
         assert logged == pytest.approx(history[f"gamma_{side}"], rel=1e-6)
         assert len(events.Scalars("node_a/3")) == len(history["t"])
     shared = {tag for tag in tags["theory"]["scalars"] if "outside" not in tag}  # which is observed if one asks for it

@@ -1,14 +1,25 @@
-"""How a run's checkpoint is written: as a whole, and in the background where a GPU would wait."""
+"""When and how a run's checkpoint is written: as a whole, seldom if it takes long, and where a run is interrupted."""
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
+import time
 
+import numpy as np
 import pytest
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
-from mfnet.training.saving import Replacing
+import mfnet
+from mfnet.record.directory import RunDirectory
+from mfnet.training.checkpoint import read_checkpoint
+from mfnet.training.saving import APART, Replacing
+from mfnet.training.train import Training
+
+SMALL = {"M": 10, "N": 60, "d": 5, "data.n_test": 50, "schedule.t_max": 20.0, "schedule.per_decade": 10, "logger": []}
+SMALL |= {"trainer.accelerator": "cpu"}
 
 
 class Slow(TorchCheckpointIO):
@@ -80,3 +91,51 @@ def test_other_checkpoints_are_written_as_they_would_be(tmp_path):
     assert read(tmp_path / "best.ckpt") == saving.load_checkpoint(tmp_path / "best.ckpt")["k"] == 1
     saving.remove_checkpoint(tmp_path / "best.ckpt")
     assert not list(tmp_path.iterdir())
+
+
+# ---------------------------------------------------------------- when
+
+
+@pytest.mark.unchecked
+def test_writing_takes_a_small_share_of_a_run_and_the_last_observation_is_written(tmp_path, monkeypatch):
+    seconds, written, save = 0.02, [], Replacing.save_checkpoint
+
+    def slow(self, checkpoint, path, storage_options=None):
+        time.sleep(seconds)
+        written.append(checkpoint["mfnet"]["k"])
+        save(self, checkpoint, path, storage_options)
+
+    monkeypatch.setattr(Replacing, "save_checkpoint", slow)
+    began = time.monotonic()
+    run = mfnet.train(**SMALL, directory=tmp_path / "r", figures=False)
+    elapsed = time.monotonic() - began
+    assert written[0] == 1
+    assert written[-1] == len(run.history) - 1 == read_checkpoint(tmp_path / "r" / "checkpoints" / "last.ckpt").k
+    assert (len(written) - 2) * APART * seconds <= elapsed
+    assert len(set(written)) == len(written) < len(run.history) - 1
+
+
+@pytest.mark.unchecked
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("times", [1, 2])
+def test_an_interruption_waits_until_what_was_seen_is_recorded(number, times, tmp_path):
+    """Asked for twice it does not wait, and the run goes on from an earlier observation; to the same end."""
+
+    def interrupts(observation):
+        for _ in range(times if observation.k == 5 and not (tmp_path / "seen").exists() else 0):
+            os.kill(os.getpid(), number)
+        return float(observation.k)
+
+    whole = mfnet.train(**SMALL, callbacks={"own": lambda observation: float(observation.k)})
+    setup = mfnet.Setup.of(**SMALL, figures=False, callbacks={"own": interrupts})
+    with pytest.raises(KeyboardInterrupt):
+        mfnet.train(setup, directory=tmp_path / "r")
+    (tmp_path / "seen").touch()
+    kept = RunDirectory(tmp_path / "r")
+    checkpoint, contents = read_checkpoint(kept.checkpoint), kept.read()
+    assert contents.summary["stop_reason"] == "interrupted"
+    assert len(contents.history["t"]) == (6 if times == 1 else 5)
+    assert checkpoint.k == 5 if times == 1 else checkpoint.k <= 4
+    run = Training(setup, kept, checkpoint).run()
+    assert list(run.history) == list(whole.history)
+    np.testing.assert_array_equal(run.history, whole.history)

@@ -9,7 +9,7 @@ from typing import Any
 from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
 from torch.utils.tensorboard.summary import hparams
 
-from mfnet.record.series import SERIES
+from mfnet.record.series import GAMMA, SERIES
 from mfnet.theory import Curve
 
 #: Name of the run that holds the network's own curves, and of that which holds how it ended.
@@ -23,8 +23,8 @@ STEPS = (
 
 
 def value(series: str) -> str:
-    """Tag of a series."""
-    return f"curves/{series}"
+    """Tag of a series; the clock, on which all others hang, comes first in TensorBoard's order."""
+    return f"{'clock' if series == GAMMA.name else 'curves'}/{series}"
 
 
 def band(series: str) -> tuple[str, str]:
