@@ -53,7 +53,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from jaxtyping import Float
@@ -72,6 +72,9 @@ _STEP, _FIRST = 0.05, 0.01
 #: Half of the interval around the margin from which the density of margins there is taken, relative; also where the
 #: force of another loss jumps.
 _WINDOW = 0.03
+
+#: Points of steps that are computed at once, which are some vectors of that length.
+_AT_ONCE = 2**16
 
 #: Latest time, in units of the time scale: t = ∞ is taken for this.
 _LATEST = 1e12
@@ -251,12 +254,30 @@ def _softness(model: MeanField, slope: float) -> tuple[Float[Array, " q"], Float
 
 def _steps(model: MeanField, ends: Float[Array, " m"]) -> _Steps:
     """The steps between ``ends``, under which γ grows and κ acts, with nodes at (C, S) in the middle of each."""
-    d, c_sq = model.d, model.odd_slope**2 / model.d
-    a_var, w_var = model.a_std**2, model.w_std**2
     middle = model.solve((ends[1:] + ends[:-1]) / 2.0)
     angle, dt = np.diff(model.solve(ends).gamma), np.diff(ends)
-    cosh, sinh = middle.cosh, middle.sinh
-    x_par, softness = _alike([_softness(model, float(slope)) for slope in middle.slope])
+    points = len(_softness(model, float(middle.slope[0]))[0]) if len(dt) > 0 else 1
+    block = max(1, _AT_ONCE // points)  # some laws have tens of thousands of points
+    parts = []
+    for first in range(0, max(len(dt), 1), block):
+        some = slice(first, first + block)
+        x_par, softness = _alike([_softness(model, float(slope)) for slope in middle.slope[some]])
+        parts.append(_some_steps(model, middle.cosh[some], middle.sinh[some], x_par, softness, angle[some], dt[some]))
+    return _Steps(*(np.concatenate([getattr(part, each.name) for part in parts]) for each in fields(_Steps)))
+
+
+def _some_steps(
+    model: MeanField,
+    cosh: Float[Array, " n"],
+    sinh: Float[Array, " n"],
+    x_par: Float[Array, "n q"],
+    softness: Float[Array, "n q"],
+    angle: Float[Array, " n"],
+    dt: Float[Array, " n"],
+) -> _Steps:
+    """Steps of these lengths, under which γ grows by ``angle``."""
+    d, c_sq = model.d, model.odd_slope**2 / model.d
+    a_var, w_var = model.a_std**2, model.w_std**2
     kappa = softness * dt[:, None]
     perp = model.law.perp_sq(x_par)
     aa, ww = a_var * cosh**2 + w_var * sinh**2, w_var * cosh**2 + a_var * sinh**2
