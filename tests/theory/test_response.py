@@ -143,3 +143,16 @@ def test_the_error_of_networks_once_forces_vary(settings, t, networks, error):
     model = MeanField(alpha=0.37, h=1.3, **settings)
     predicted = float(FiniteWidth(model, 150).generalisation_error(model.solve([t]))[0])
     assert abs(predicted - networks) < 2.0 * error + 0.05 * predicted
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"loss": "logistic", "flip": 0.1}, {"loss": "square", "alpha": 10.0}], ids=str
+)
+def test_the_response_is_the_same_however_many_steps_are_taken_at_once(settings, monkeypatch):
+    """Laws with very many points take them one by one."""
+    model = MeanField(**{"d": 12, **settings})
+    t = np.geomspace(0.1, 30.0, 12) * model.time_scale
+    at_once = response.__wrapped__(model, t)
+    monkeypatch.setattr("mfnet.theory.response._AT_ONCE", 1)
+    for one, all_ in zip(vars(response.__wrapped__(model, t)).values(), vars(at_once).values(), strict=True):
+        np.testing.assert_allclose(one, all_, rtol=1e-12, atol=1e-12)
