@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from mfnet.cli.arguments import Arguments
 from mfnet.cli.jobs import NAMED, Job, complete, parsed
+from mfnet.cli.workers import meanwhile
 from mfnet.setup.compose import compose, task
 from mfnet.setup.errors import InvalidSettingError, SettingError
 from mfnet.setup.names import options
@@ -105,20 +106,41 @@ class Sweep:
             chosen.append(axis[i])
         return chosen[::-1]
 
-    def jobs(self) -> Iterator[Job]:
+    def jobs(self, numbers: Iterable[int] | None = None) -> Iterator[Job]:
         """The runs, one after the other, inside the source of the arguments.
+
+        Args:
+            numbers: Those of some of them.
 
         Raises:
             SettingError: If a setting is wrong, or two runs are the same.
         """
         jobs: dict[Path, list[str]] = {}
-        for number in range(len(self)):
+        for number in range(len(self)) if numbers is None else numbers:
             job = self.job(number)
             if (twin := jobs.get(job.directory)) is not None:
                 asked = f"{' '.join(twin)} and {' '.join(job.overrides)}"
                 raise SettingError(f"{asked} are one run, {job.directory}; ask for it once")
             jobs[job.directory] = job.overrides
             yield job
+
+    def jobs_meanwhile(self, action: Callable[[], Any], numbers: Sequence[int] | None = None) -> list[Job]:
+        """The runs, composed in a copy of this process while it does something else.
+
+        Args:
+            action: Done here; it is not begun if a setting of the first run is wrong.
+            numbers: Those of some of them.
+
+        Raises:
+            SettingError: If a setting is wrong, or two runs are the same.
+        """
+        numbers = range(len(self)) if numbers is None else numbers
+        for first in self.jobs(numbers[:1]):
+            if len(numbers) == 1:
+                action()
+                return [first]
+        found = meanwhile(lambda: [replace(job, compose=_elsewhere) for job in self.jobs(numbers)], action)
+        return [self._with_config(job, number) for job, number in zip(found, numbers, strict=True)]
 
     def job(self, number: int) -> Job:
         """A run, inside the source of the arguments.
@@ -135,7 +157,10 @@ class Sweep:
             )
         complete(composed, setup)
         directory = self.root / composed.hydra.sweep.subdir
-        return Job([*overrides, *self.own], partial(self._composed, number, setup), setup, directory, self.root)
+        return self._with_config(Job([*overrides, *self.own], _elsewhere, setup, directory, self.root), number)
+
+    def _with_config(self, job: Job, number: int) -> Job:
+        return replace(job, compose=partial(self._composed, number, job.setup))
 
     def _composed(self, number: int, setup: Setup) -> DictConfig:
         """The config of a run, once more."""
@@ -153,6 +178,11 @@ class Sweep:
     @cached_property
     def _composer(self) -> Composer:
         return Composer(self)
+
+
+def _elsewhere() -> DictConfig:
+    """In place of what composes a run, which is not sent between processes."""
+    raise AssertionError("the sweep that a run is of composes it")
 
 
 class Composer:

@@ -16,6 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from mfnet.cli import run
+from mfnet.cli.imports import import_training
 from mfnet.cli.jobs import Job
 from mfnet.record.directory import RunDirectory, RunInUseError, RunState
 from mfnet.setup.errors import SettingError
@@ -70,6 +71,7 @@ def plans(jobs: Iterable[Job], *, batch: bool) -> list[Plan]:
     Raises:
         SettingError: For the first that is wrong.
     """
+    import_training()
     from mfnet.training import Training
     from mfnet.training.side_by_side import together
 
@@ -113,7 +115,7 @@ def checkpoint_in(directory: RunDirectory) -> Checkpoint | None:
 
 
 def parts(planned: Sequence[Plan], workers: int = 1) -> list[list[Plan]]:
-    """Runs that are not complete, in the parts that are started.
+    """Runs that are not complete, in the parts that are started: those that take longest come first.
 
     Args:
         planned: All runs.
@@ -130,7 +132,24 @@ def parts(planned: Sequence[Plan], workers: int = 1) -> list[list[Plan]]:
         most = most_together(group[0].job.setup, workers)
         n = max(math.ceil(len(group) / most), min(workers, len(group) // FEWEST))
         found += [group[i::n] for i in range(n)]  # whose runs take different times, alike in each
-    return found
+    return sorted(found, key=_seconds, reverse=True) if workers > 1 else found
+
+
+def at_a_time(started: Sequence[Sequence[Plan]], workers: int) -> int:
+    """How many parts are started at a time: as many as there is memory for.
+
+    Large runs go one after the other, each on all cores, where they are fewer than the cores.
+
+    Args:
+        started: The parts.
+        workers: Processes that there may be.
+    """
+    from mfnet.training.side_by_side import is_large, most_together
+
+    alone = [part[0].job.setup for part in started if len(part) == 1]
+    if len(started) < workers and any(map(is_large, alone)):
+        return 1
+    return min([workers, len(started), *map(most_together, alone)])
 
 
 def described(started: Sequence[Sequence[Plan]], workers: int = 1) -> str:
@@ -138,20 +157,23 @@ def described(started: Sequence[Sequence[Plan]], workers: int = 1) -> str:
 
     Args:
         started: The parts.
-        workers: Processes among which batches are shared.
+        workers: How many of them are started at a time.
     """
-    several = [part for part in started if len(part) > 1]
-    workers = max(1, min(workers, len(several)))
-    seconds = sum(plan.seconds(together=True) for part in several for plan in part) / workers
-    seconds += sum(plan.seconds(together=False) for part in started if len(part) == 1 for plan in part)
-    about = f"about {_duration(seconds)}"
-    if not several:
-        return about
-    beside, alone = sum(map(len, several)), len(started) - len(several)
-    batches = f"in {len(several)} batches" if len(several) > 1 else "in one batch"
-    at_a_time = f", {workers} at a time" if workers > 1 else ""
-    others = f", {alone} alone" if alone else ""
-    return f"{beside} side by side {batches}{at_a_time}{others}; {about}"
+    batches = [part for part in started if len(part) > 1]
+    beside, alone = sum(map(len, batches)), len(started) - len(batches)
+    words = []
+    if batches:
+        words.append(f"{beside} side by side in {f'{len(batches)} batches' if len(batches) > 1 else 'one batch'}")
+        words += [f"{alone} alone"] if alone else []
+    words += [f"{workers} at a time"] if workers > 1 else []
+    longest = max(map(_seconds, started), default=0.0)
+    about = f"about {_duration(max(sum(map(_seconds, started)) / workers, longest))}"
+    return f"{', '.join(words)}; {about}" if words else about
+
+
+def _seconds(part: Sequence[Plan]) -> float:
+    """About how long a part takes."""
+    return sum(plan.seconds(together=len(part) > 1) for plan in part)
 
 
 def _duration(seconds: float) -> str:
@@ -187,11 +209,19 @@ def _given(composed: DictConfig) -> DictConfig:
     return composed
 
 
-def side_by_side(jobs: Sequence[Job]) -> None:
-    """Trains runs together, each in its directory; what is complete by now stays as it is.
+def start_part(jobs: Sequence[Job]) -> None:
+    """Trains the runs of a part, each in its directory; what is complete by now stays as it is.
 
     A failure is told and kept, and does not end the others.
     """
+    if len(jobs) > 1:
+        side_by_side(jobs)
+    else:
+        run.by_itself(jobs[0])
+
+
+def side_by_side(jobs: Sequence[Job]) -> None:
+    """Trains runs together, as `start_part` does."""
     with ExitStack() as stack:
         groups: dict[Hashable, list[Training]] = {}
         for job in jobs:

@@ -59,7 +59,7 @@ def _reproduce(names: Sequence[str], overrides: Sequence[str], *, small: bool, t
     for name in names:
         _check_that_several_are_compared(name, settings[name][0], overrides)
     asked = {name: Sweep.read(Arguments(settings[name], multirun=True, source=Source())) for name in names}
-    planned = {name: sweep.planned(asked[name].jobs(), asked[name]) for name in names}
+    planned = {name: sweep.planned(asked[name]) for name in names}
     statuses = []
     for name in names:
         print(f"\n{name}: {EXPERIMENTS[name].caption}", flush=True)

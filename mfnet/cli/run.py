@@ -22,7 +22,6 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from mfnet.cli.jobs import Job
 from mfnet.record.directory import RunDirectory, RunInUseError, RunState
 from mfnet.record.stop_reason import StopReason
-from mfnet.setup.compose import task
 from mfnet.setup.errors import InvalidSettingError, SettingError
 from mfnet.setup.setup import Setup
 
@@ -60,15 +59,16 @@ def in_its_directory(job: Job, start: Callable[[DictConfig], T], *, in_sweep: bo
 def write_config(job: Job) -> None:
     """Writes what Hydra would into the directory of a run of a sweep, which it is to start without it."""
     composed = job.compose()
-    hydra = composed.hydra
+    with open_dict(composed):
+        hydra = composed.pop("hydra")
     if hydra.output_subdir is None:
         return
     where = job.directory / str(hydra.output_subdir)
     with read_write(hydra.runtime), open_dict(hydra.runtime):
         hydra.runtime.output_dir = str(job.directory.absolute())
     where.mkdir(parents=True, exist_ok=True)
-    parts = {"config": task(composed), "hydra": OmegaConf.masked_copy(composed, "hydra")}
-    for name, part in {**parts, "overrides": hydra.overrides.task}.items():
+    parts = {"config": composed, "hydra": OmegaConf.create({"hydra": hydra}), "overrides": hydra.overrides.task}
+    for name, part in parts.items():
         (where / f"{name}.yaml").write_text(OmegaConf.to_yaml(part), encoding="utf-8")
 
 
@@ -144,6 +144,19 @@ def in_sweep(config: DictConfig) -> float | None:
         if objective is not None:
             raise
     return None if objective is None else _reached(directory, objective)
+
+
+def by_itself(job: Job) -> None:
+    """One run of a sweep, whose directory is made here; else as `in_sweep`."""
+    directory = RunDirectory(job.directory)
+    directory.path.mkdir(parents=True, exist_ok=True)
+    try:
+        with directory.lock():
+            if directory.state() is not RunState.COMPLETE:
+                write_config(job)
+                _train_in_sweep(job.setup, directory)
+    except (RunInUseError, SettingError) as error:
+        print(f"mfnet: error: {error}", file=sys.stderr, flush=True)
 
 
 def _train_in_sweep(setup: Setup, directory: RunDirectory) -> None:

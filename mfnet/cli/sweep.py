@@ -10,7 +10,7 @@ import shlex
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,8 +28,9 @@ from mfnet.cli import run
 from mfnet.cli.arguments import Arguments
 from mfnet.cli.going_on import checkpoint_of
 from mfnet.cli.grid import Sweep
+from mfnet.cli.imports import import_training
 from mfnet.cli.jobs import Job, check_directories, job_of
-from mfnet.cli.parts import InParts, Plan, described, parts, plans, side_by_side
+from mfnet.cli.parts import InParts, Plan, at_a_time, described, parts, plans, side_by_side, start_part
 from mfnet.cli.workers import n_cores, share_out
 from mfnet.record.directory import RunDirectory, RunState
 from mfnet.record.series import MEAN_FORCE, SERIES, SLIDING
@@ -65,16 +66,16 @@ def sweep(arguments: Arguments, typed: Sequence[str]) -> int:
         return _by_sweeper(swept)
     if len(swept) > AT_ONCE:
         return _as_it_goes(swept, typed)
-    return start(planned(swept.jobs(), swept), swept, typed)
+    return start(planned(swept), swept, typed)
 
 
-def planned(jobs: Iterable[Job], swept: Sweep) -> list[Plan]:
-    """Runs that have been checked, and how they are started.
+def planned(swept: Sweep, numbers: Sequence[int] | None = None) -> list[Plan]:
+    """Runs of a sweep, or some of them, that have been checked, and how they are started.
 
     Raises:
         SettingError: If a setting of any is wrong, or its directory has something else.
     """
-    jobs = list(jobs)  # all are composed before any is asked for its pieces
+    jobs = swept.jobs_meanwhile(import_training, numbers)
     if not jobs:
         raise SettingError("the sweep is empty: a setting has no values")
     found = plans(jobs, batch=swept.composed.batch and not _has_hooks(swept.composed))
@@ -93,8 +94,9 @@ def start(runs: Sequence[Plan], swept: Sweep, typed: Sequence[str]) -> int:
     jobs = [plan.job for plan in runs]
     workers = _workers(swept)
     left = parts(runs, workers)
+    workers = at_a_time(left, workers) if _is_basic(swept) else min(workers, len(left))
     print(_before(jobs) + (f"; {described(left, workers)}" if left else ""), flush=True)
-    status = launch(swept, [[plan.job for plan in part] for part in left], run.in_sweep) if left else 0
+    status = launch(swept, [[plan.job for plan in part] for part in left], run.in_sweep, workers) if left else 0
     text, good = _after(jobs, [shlex.quote(word) for word in typed])
     print(text, flush=True)
     return status or int(not good)
@@ -108,14 +110,14 @@ def _as_it_goes(swept: Sweep, typed: Sequence[str]) -> int:
     """
     root = run.shown(swept.root)
     print(f"{_runs(len(swept))} in {root}: {AT_ONCE} at a time are composed, checked and started", flush=True)
-    first = planned([swept.job(number) for number in range(AT_ONCE)], swept)
+    first = planned(swept, range(AT_ONCE))
     if ends := _at_the_ends(swept):
-        planned([swept.job(number) for number in ends], swept)
+        planned(swept, ends)
     counts: Counter[str] = Counter()
     for number in range(0, len(swept), AT_ONCE):
         numbers = range(number, min(number + AT_ONCE, len(swept)))
         try:
-            some = first if number == 0 else planned([swept.job(each) for each in numbers], swept)
+            some = first if number == 0 else planned(swept, numbers)
         except SettingError as error:
             raise SettingError(f"after {number} runs: {error}") from None
         print(f"runs {numbers[0] + 1} to {numbers[-1] + 1} of {len(swept)}", flush=True)
@@ -139,13 +141,13 @@ def _at_the_ends(swept: Sweep) -> list[int]:
 
 
 def _workers(swept: Sweep) -> int:
-    """How many batches are trained at a time."""
+    """How many processes may train at a time."""
     launcher = swept.composed.hydra.launcher
     if _is_basic(swept):
         import torch
 
         on_gpu = swept.composed.trainer.accelerator != "cpu" and torch.cuda.is_available()
-        return 1 if on_gpu else n_cores()  # a GPU takes one large batch
+        return 1 if on_gpu or _has_hooks(swept.composed) else n_cores()  # a GPU takes one large batch
     asked = launcher.get("n_jobs", launcher.get("array_parallelism", 1))
     if not isinstance(asked, int) or asked == 0:
         return 1
@@ -201,19 +203,20 @@ def _check_objective(name: str, setup: Setup) -> None:
         raise InvalidSettingError("objective", name, f"must be a number of summary.json: {', '.join(known)}{hint}")
 
 
-def launch(swept: Sweep, started: Sequence[Sequence[Job]], alone: Callable[[DictConfig], Any]) -> int:
-    """Starts runs: one after the other in this process, or by the launcher that is asked for; those of a part together.
+def launch(swept: Sweep, started: Sequence[Sequence[Job]], alone: Callable[[DictConfig], Any], workers: int = 1) -> int:
+    """Starts runs, here or by the launcher that is asked for; those of a part together.
 
     Args:
         swept: The sweep.
         started: The parts.
         alone: Starts a run, given its config.
+        workers: How many parts are started at a time, if it is here.
     """
     path = swept.root / "multirun.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
     OmegaConf.save(swept.composed, path)
     if _is_basic(swept):
-        return _with_hydra(swept, lambda _: _here(started, alone, _workers(swept)))
+        return _with_hydra(swept, lambda _: _here(started, alone, workers))
     batches = [part for part in started if len(part) > 1]
     task = InParts.of(batches) if batches else alone
 
@@ -228,15 +231,14 @@ def launch(swept: Sweep, started: Sequence[Sequence[Job]], alone: Callable[[Dict
 
 
 def _here(started: Sequence[Sequence[Job]], alone: Callable[[DictConfig], Any], workers: int) -> None:
-    """Starts batches, several at a time, then the other runs one after the other."""
-    batches = [part for part in started if len(part) > 1]
-    if min(workers, len(batches)) > 1:
-        share_out(batches, side_by_side, min(workers, len(batches)))
-    else:
-        for batch in batches:
-            side_by_side(batch)
+    """Starts parts, several at a time in copies of this process, or one after the other."""
+    if workers > 1:
+        share_out(started, start_part, workers)
+        return
     for part in started:
-        if len(part) == 1:
+        if len(part) > 1:
+            side_by_side(part)
+        else:
             run.in_its_directory(part[0], alone, in_sweep=True)
 
 

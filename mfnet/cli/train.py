@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 
 from mfnet.cli import going_on, sweep
 from mfnet.cli.arguments import Arguments
+from mfnet.cli.imports import import_training
 from mfnet.cli.jobs import check_directories, single
 from mfnet.cli.run import follow, how_to_go_on, in_its_directory
 from mfnet.compute.launch import Launch, launch
@@ -24,6 +25,7 @@ def train(arguments: Arguments, typed: Sequence[str]) -> int:
     started = launch()
     if arguments.multirun:
         return _left_to_the_first(started) if _idle(started, 1) else sweep.sweep(arguments, typed)
+    import_training()
     from mfnet.training import Training
     from mfnet.training.checks import n_processes
 

@@ -1,4 +1,4 @@
-"""Batches of small runs shared out among the cores of this machine: each process computes on one thread."""
+"""Work shared out among the cores of this machine, in copies of this process."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
 from threadpoolctl import threadpool_limits
@@ -62,6 +63,41 @@ def share_out(tasks: Sequence[T], work: Callable[[T], Any], n: int) -> None:
     finally:
         os.close(alive)
         os.close(ends)
+
+
+def meanwhile(task: Callable[[], T], action: Callable[[], Any]) -> T:
+    """Does a task in a copy of this process while this one does something else, and returns what the task returns.
+
+    Where there is one core, and if the copy does not come to its end, the task is done here afterwards.
+
+    Args:
+        task: What it returns can be pickled.
+        action: What is done here.
+    """
+    if n_cores() == 1:
+        action()
+        return task()
+    context = multiprocessing.get_context("fork")
+    receiver, sender = context.Pipe(duplex=False)
+    copy = context.Process(target=_send, args=(task, sender), daemon=True)
+    copy.start()
+    sender.close()
+    try:
+        action()
+        return receiver.recv()
+    except EOFError:
+        return task()
+    finally:
+        copy.terminate()
+        copy.join()
+        receiver.close()
+
+
+def _send(task: Callable[[], Any], sender: Connection) -> None:
+    """What the copy does; a task that fails is done again in the first process, which tells why."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with suppress(Exception):
+        sender.send(task())
 
 
 @contextmanager

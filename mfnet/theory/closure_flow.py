@@ -147,7 +147,7 @@ class ClosureFlow:
         self.own = np.zeros(self.N)
         self.q = self._drive(self.features.T @ self.force)
         # αF on the test set, and what has been added to it since the last refresh in units of the present features
-        self.test_output = np.zeros(len(run.y_test))
+        self.test_output, self.x_test = np.zeros(len(run.y_test)), run.x_test.astype(np.float32)
         self.test_parts: KernelParts | None = None
         if memory:
             self.features = np.column_stack([self.features, np.zeros(self.N)])
@@ -190,7 +190,7 @@ class ClosureFlow:
         self.quadratic = np.zeros((self.d, self.d), dtype=np.float32)
 
     def _across(self, x: Float[Array, "n d"]) -> Array:
-        """x⊥, across the direction in which weights have grown; in float32, which is enough for the quadratic part."""
+        """Rows across the direction in which weights have grown; in float32, which is enough for the quadratic part."""
         return (x - np.outer(x @ self.u, self.u)).astype(np.float32)
 
     def _settle(self) -> None:
@@ -200,8 +200,8 @@ class ClosureFlow:
         if self.memory:
             if self.test_parts is None:  # since the last refresh
                 self.test_parts = kernel_parts(self.activation, x, self.sigma_then, self.model.w_std)
-                self.test_across = self._across(x)
-            form = np.einsum("nd,nd->n", self.test_across @ self.quadratic, self.test_across) / self.d**2
+            form = np.einsum("nd,nd->n", self.x_test @ self._across(self._across(self.quadratic).T), self.x_test)
+            form /= self.d**2
             self.test_output += self.test_parts.even * self.pending[self.d] + self.test_parts.curved * form
             self.quadratic[:] = 0.0
         self.pending[:] = 0.0

@@ -73,7 +73,7 @@ def together(training: Training) -> Hashable | None:
     pieces, checkpoint = training.pieces, training.checkpoint
     if setup.replicas > 1 or training.processes.size > 1 or training.options() or setup.stop.get("wall_seconds"):
         return None
-    if pieces.precision not in ("float32", "float64") or setup.N * setup.M * setup.d > BATCHED["cpu"]:
+    if pieces.precision not in ("float32", "float64") or is_large(setup):
         return None
     if not all(map(_only_observes, training.callbacks)) or not set(_targets(setup.logger)) <= _MANY_AT_A_TIME:
         return None
@@ -89,6 +89,11 @@ def together(training: Training) -> Hashable | None:
         "loss": setup.loss["name"],
     }
     return identity(alike), shapes, pieces.precision, pieces.dt, checkpoint.k if checkpoint is not None else 0
+
+
+def is_large(setup: Setup) -> bool:
+    """Whether a run takes more time for arithmetic than for the overhead of its operations."""
+    return setup.N * setup.M * setup.d * setup.replicas > BATCHED["cpu"]
 
 
 def most_together(setup: Setup, processes: int = 1) -> int:

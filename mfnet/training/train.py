@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from contextlib import redirect_stderr
+from multiprocessing import parent_process
 from typing import Any
 
 import lightning
@@ -219,9 +220,10 @@ class Training:
 
     @property
     def shows_progress(self) -> bool:
-        """Whether its progress is shown."""
+        """Whether its progress is shown; of several processes of a sweep the first one shows its own."""
         asked = self.setup.trainer["progress"]
-        return bool(sys.stdout.isatty() or "ipykernel" in sys.modules) if asked is None else asked
+        shown = (sys.stdout.isatty() and parent_process() is None) or "ipykernel" in sys.modules
+        return shown if asked is None else asked
 
     def options(self) -> dict[str, Any]:
         """Options of Lightning's trainer that are not set here."""
