@@ -25,6 +25,12 @@ STANDARD = (TEST_ERROR.name, TRAIN_ERROR.name, UNSATISFIED.name, GAMMA.name)
 #: Most groups, and most names of runs, that the terminal shows; the tables have all.
 MOST_SHOWN = 40
 
+#: Most of its runs that TensorBoard selects by itself: of each of ours, the network, every theory, and the end.
+MOST_SELECTED = 500
+
+#: What a run calls the last of these.
+END = "final"
+
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command and returns its exit status: 0, 1 if a run is damaged, 2 for a mistake in the arguments."""
@@ -65,8 +71,9 @@ def main(argv: Sequence[str]) -> int:
         print(f"{_summary(collection, averages, by)}\n\ntables   {out}")
         if figures:
             print(f"figures  {out / 'figures'}")
-        if (out / "tensorboard").exists():
-            print(f"runs     tensorboard --logdir {shlex.quote(str(out / 'tensorboard'))}")
+        for name, folder in (("runs", "tensorboard"), ("ends", "tensorboard-ends")):
+            if (out / folder).exists():
+                print(f"{name}     tensorboard --logdir {shlex.quote(str(out / folder))}")
     return 1 if collection.damaged else 0
 
 
@@ -138,19 +145,27 @@ def _write(
 def _link(collection: Collection, folder: Path, later: Path) -> None:
     """Gives the TensorBoard files of every run a name that says what varied, as TensorBoard shows it.
 
+    Where there are more than TensorBoard selects by itself, how runs ended (HParams) is kept apart from their curves.
+
     Args:
         collection: The runs.
         folder: Where the names are made.
         later: Where they will be, from which they lead to the runs.
     """
+    found: dict[str, list[Path]] = {}
     for _, row in collection.runs.iterrows():
         events = collection.path / str(row["run"]).partition("#")[0] / "tensorboard"
         varied = [f"{key}={_cell(row[key])}" for key in collection.varied if not pd.isna(row[key])]
         name = (",".join(varied) or str(row["run"])).replace(os.sep, "_")
-        link = folder / name
-        if events.is_dir() and not link.is_symlink():
-            folder.mkdir(exist_ok=True)
-            link.symlink_to(os.path.relpath(events, later), target_is_directory=True)
+        if events.is_dir():
+            found.setdefault(name, sorted(events.iterdir()))
+    apart = sum(map(len, found.values())) > MOST_SELECTED
+    for name, sides in found.items():
+        for side in sides:
+            place = Path(f"{folder.name}-ends" if apart and side.name == END else folder.name, name)
+            link = folder.parent / place / side.name
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(os.path.relpath(side, later.parent / place), target_is_directory=side.is_dir())
 
 
 def _summary(collection: Collection, averages: pd.DataFrame, by: Sequence[str]) -> str:

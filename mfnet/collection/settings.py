@@ -16,8 +16,9 @@ Setting = bool | int | float | str | None
 #: The paper's symbols, which every run has.
 SYMBOLS = ("M", "N", "d", "alpha", "h", "seed")
 
-#: Settings of the mean-field solution that do not restate those of the run.
-_PREDICTION_ALONE = ("mean_field.dt", "mean_field.scheme")
+#: Parts that restate settings of the run for its theories, and what in them does not.
+_RESTATING = ("mean_field", "hydrodynamic")
+_PREDICTION_ALONE = ("mean_field.dt", "mean_field.scheme", "hydrodynamic.rtol", "hydrodynamic.points")
 
 #: Nested settings with another name than the symbol that they follow.
 _FOLLOWS = {"data.n_train": "N"}
@@ -36,9 +37,9 @@ def settings(config: Mapping[str, Any]) -> dict[str, Setting]:
         group, _, leaf = key.rpartition(".")
         if key == "replicas" or effect(key) is Effect.NONE:
             continue
-        if key == "mean_field" or (group.startswith("mean_field") and key not in _PREDICTION_ALONE):
+        if key.startswith(_RESTATING) and key not in _PREDICTION_ALONE:
             continue
-        if group.startswith(("theory", "overlay")) and (leaf in restated or "mean_field" in key.split(".")):
+        if group.startswith(("theory", "overlay")) and (leaf in restated or set(_RESTATING) & set(key.split("."))):
             continue
         result[key] = value
     return result

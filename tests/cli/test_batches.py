@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from unittest import mock
 
 import psutil
@@ -15,7 +17,10 @@ import pytest
 
 import mfnet
 import mfnet.cli.sweep
+from mfnet.cli.jobs import Job
+from mfnet.cli.parts import Plan, at_a_time
 from mfnet.record.directory import RunDirectory
+from mfnet.setup.setup import Setup
 from support.command import NO_EVENTS, summary
 from support.processes import PATIENCE, Started, cold, started
 
@@ -185,6 +190,56 @@ def test_copies_end_with_the_process_that_has_made_them(number, status, tmp_path
     assert set(ends) == {"interrupted"}
     assert len(ends) == (12 if number == signal.SIGTERM else 6)
     assert not list(tmp_path.glob("s/*/error.log"))
+
+
+@pytest.mark.slow
+@two_cores
+def test_runs_alone_are_shared_out_among_cores(apart, tmp_path):
+    done = cold("train", "-m", *TINY, *SWEPT, "batch=false", "hydra.sweep.dir=s", cwd=tmp_path, environment=TWO).ok()
+    assert done.out.startswith("12 runs in s: 12 new; 2 at a time; about ")
+    assert done.out.count("ended by") == 12
+    assert "side by side" not in done.out
+    assert_same_sweep(tmp_path / "s", apart)
+
+
+@pytest.mark.slow
+@two_cores
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_runs_alone_that_are_cut_off_go_on(number, apart, tmp_path):
+    settings = ["train", "-m", *TINY, *SWEPT, "batch=false", "hydra.sweep.dir=s"]
+    sweep = Started(*settings, cwd=tmp_path, environment=TWO)
+    sweep.wait_for(lambda: len(list(tmp_path.glob("s/*/checkpoints/last.ckpt"))) > 3)
+    sweep.send(number)
+    sweep.end()
+    done = cold(*settings, cwd=tmp_path, environment=TWO).ok()
+    assert "12 of 12 runs complete" in done.out
+    assert_same_sweep(tmp_path / "s", apart)
+
+
+LARGE, SMALL = {"N": 3000, "M": 200, "d": 80}, {"N": 80, "M": 20, "d": 6}
+
+
+@pytest.mark.parametrize(
+    ("alone", "batches", "workers", "expected"),
+    [
+        (SMALL, [], 1, 1),
+        (SMALL, [], 16, 3),
+        (LARGE, [], 2, 2),
+        (LARGE, [], 4, 1),
+        (LARGE, [4, 4], 4, 4),
+        (None, [4, 4], 16, 2),
+        ({"N": 10**9, "M": 20, "d": 400}, [4, 4], 4, 1),
+    ],
+)
+def test_as_many_parts_are_started_at_a_time_as_there_is_room_for(alone, batches, workers, expected):
+    """Three runs alone, or none, and batches; few large runs take all cores, one after the other."""
+
+    def plan(settings):
+        setup = dataclasses.replace(Setup.of(**SMALL), **settings)
+        return Plan(Job([], dict, setup, Path(), Path()), None, 10, 30.0)
+
+    parts = [[plan(SMALL)] * n for n in batches] + ([[plan(alone)]] * 3 if alone else [])
+    assert at_a_time(parts, workers) == expected
 
 
 # ---------------------------------------------------------------- more runs than are composed at once

@@ -13,9 +13,12 @@ import pandas as pd
 import pytest
 import yaml
 
+import mfnet.cli.collect
 from mfnet.cli.collect import main
 from mfnet.collection import collect, curves, finals
+from mfnet.collection.settings import settings, varied
 from mfnet.record.directory import RunDirectory
+from mfnet.setup.setup import Setup
 
 CONFIG = {
     **{"M": 40, "N": 400, "d": 20, "alpha": 1.0, "h": 1.0, "seed": 0, "ckpt": None},
@@ -608,6 +611,42 @@ def test_runs_have_names_in_tensorboard_that_say_what_varied(tmp_path, capsys):
         found = {path.name: (path / "network" / "events").read_text() for path in named.iterdir()}
         assert found == {"alpha=0.1,seed=0": "0.1 0", "alpha=1,seed=0": "1.0 0", "alpha=1,seed=1": "1.0 1"}
     assert len(collect(tmp_path).runs) == 4  # links are not followed to runs
+
+
+@pytest.mark.parametrize("most", [8, 9])
+def test_more_than_tensorboard_selects_are_shown_apart_from_their_ends(tmp_path, capsys, monkeypatch, most):
+    monkeypatch.setattr(mfnet.cli.collect, "MOST_SELECTED", most)
+    sides = ["final", "network", "theory"]
+    for seed in range(3):
+        directory = write_run(tmp_path / f"run{seed}", seed=seed)
+        for side in sides:
+            (directory.tensorboard / side).mkdir(parents=True)
+            (directory.tensorboard / side / "events").write_text(side)
+    for _ in range(2):
+        code, printed, _ = status(capsys, tmp_path)
+        assert code == 0
+        out = tmp_path / "collected"
+        found = {path.relative_to(out).parts[:3] for path in out.glob("tensorboard*/*/*/events")}
+        folders = {"network": "tensorboard", "theory": "tensorboard"}
+        folders["final"] = "tensorboard" if most == 9 else "tensorboard-ends"
+        assert found == {(folders[side], f"seed={seed}", side) for side in sides for seed in range(3)}
+        assert (f"ends     tensorboard --logdir {out}/tensorboard-ends" in printed) == (most == 8)
+
+
+#: Settings of a run that its theories follow, each with another value.
+FOLLOWED = {
+    "d": 7, "alpha": 3.0, "h": 2.0, "network.activation": "tanh", "network.a_std": 2.0, "network.w_std": 2.0,
+    "loss.name": "logistic", "data.flip": 0.1, "data.stretch": 3.0, "M": 30, "N": 300, "seed": 1,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("key", FOLLOWED)
+def test_a_setting_that_theories_follow_varies_once(key):
+    """Whatever part of the config restates it."""
+    data = "elongated" if key == "data.stretch" else "normal"
+    same = {"M": 20, "N": 400, "d": 6, "data": data, "overlay": ["kernel_closure"]}
+    configs = [Setup.of(**same | other).config for other in ({}, {key: FOLLOWED[key]})]
+    assert varied([settings(config) for config in configs]) == [key]
 
 
 MISTAKES = [
