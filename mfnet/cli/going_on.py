@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shlex
+import sys
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +13,12 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from mfnet.cli import jobs
 from mfnet.cli.arguments import Arguments
+from mfnet.compute.launch import launch
 from mfnet.setup.compose import compose, task
 from mfnet.setup.errors import InvalidSettingError, SettingError
 from mfnet.setup.names import options
+from mfnet.setup.pieces import own_pieces, trusting
+from mfnet.setup.python import MANY
 from mfnet.setup.settings import PREPARED, SYMBOLS_AND_GROUPS
 
 if TYPE_CHECKING:
@@ -44,8 +50,11 @@ def _path(typed: str) -> str | None:
     return value if value is None or isinstance(value, str) else typed
 
 
-def job_of(arguments: Arguments, checkpoint: Checkpoint) -> jobs.Job:
+def job_of(arguments: Arguments, checkpoint: Checkpoint) -> tuple[jobs.Job, set[str]]:
     """The rest of the run of a checkpoint: what it was, but for the settings that are given now, in its directory.
+
+    A checkpoint may be somebody else's: nothing is made of it but pieces of mfnet's. Of the user's own there are those
+    that are named now; their names are returned too.
 
     Raises:
         SettingError: If a setting that is given is wrong.
@@ -78,8 +87,10 @@ def job_of(arguments: Arguments, checkpoint: Checkpoint) -> jobs.Job:
     composed = compose(lines, arguments.source.config_name)
     without = compose([line for line in lines if line not in choices], arguments.source.config_name)
     given = _given(task(composed), task(without), [*chosen, *leaves])
+    named = set(_words(given))
+    stored = _without_own(checkpoint.config, named)
     with open_dict(composed):
-        for name, value in checkpoint.config.items():
+        for name, value in stored.items():
             OmegaConf.update(composed, name, value, merge=False)
         for key in checkpoint.follows:
             OmegaConf.update(composed, key, "${seed}")
@@ -87,7 +98,35 @@ def job_of(arguments: Arguments, checkpoint: Checkpoint) -> jobs.Job:
             OmegaConf.update(composed, key, value, merge=False, force_add=True)
         for key in deleted:
             _delete(composed, key)
-    return jobs.job_of(composed, arguments.overrides)
+    with as_stored(named):
+        return jobs.job_of(composed, arguments.overrides), named
+
+
+def as_stored(named: Collection[str]) -> AbstractContextManager[None]:
+    """Inside, pieces are made of what a checkpoint says: mfnet's, and those that are named on the command line."""
+    return trusting(named, "name it on the command line too, as KEY=NAME")
+
+
+def _words(value: Any) -> Iterator[str]:
+    """Every text inside a value."""
+    if isinstance(value, str):
+        yield str(value)
+    elif isinstance(value, Mapping | list):
+        for inner in value.values() if isinstance(value, Mapping) else value:
+            yield from _words(inner)
+
+
+def _without_own(config: Mapping[str, Any], named: Collection[str]) -> dict[str, Any]:
+    """A stored config without what only looks at a run and is the user's own, unless it is named; says what that is."""
+    kept = dict(config)
+    for group in MANY:
+        own = {key: name for key, name in own_pieces(config[group], group).items() if name not in named}
+        gone = {key.split(".")[1] for key in own}
+        kept[group] = {name: piece for name, piece in config[group].items() if name not in gone}
+        for key, name in own.items() if launch().rank == 0 else ():
+            left_out = f"{key}={name} is left out, for a checkpoint may be anybody's"
+            print(f"mfnet: {left_out}; if you trust it: {shlex.quote(f'++{key}={name}')}", file=sys.stderr, flush=True)
+    return kept
 
 
 def _given(config: DictConfig, without: DictConfig, keys: Sequence[str]) -> dict[str, Any]:

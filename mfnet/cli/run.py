@@ -23,6 +23,7 @@ from mfnet.cli.jobs import Job
 from mfnet.record.directory import RunDirectory, RunInUseError, RunState
 from mfnet.record.stop_reason import StopReason
 from mfnet.setup.errors import InvalidSettingError, SettingError
+from mfnet.setup.pieces import own_pieces
 from mfnet.setup.setup import Setup
 
 T = TypeVar("T")
@@ -119,11 +120,15 @@ def fail(directory: RunDirectory, error: Exception) -> None:
         atexit.register(_end_as_failed)
 
 
-def how_to_go_on(directory: RunDirectory) -> str:
-    """What is said when a run is interrupted."""
+def how_to_go_on(directory: RunDirectory, setup: Setup) -> str:
+    """What is said when a run is interrupted; pieces of the user's own are named again, as no checkpoint may."""
     if not directory.checkpoint.exists():
         return f"\nmfnet: interrupted before the first checkpoint of {shown(directory.path)}"
-    return f"\nmfnet: interrupted; go on with: mfnet train {shlex.quote(f'ckpt={shown(directory.checkpoint)}')}"
+    words = [
+        f"ckpt={shown(directory.checkpoint)}",
+        *(f"++{key}={name}" for key, name in own_pieces(setup.config).items()),
+    ]
+    return f"\nmfnet: interrupted; go on with: mfnet train {shlex.join(words)}"
 
 
 def in_sweep(config: DictConfig) -> float | None:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
 from mfnet.cli import going_on, sweep
 from mfnet.cli.arguments import Arguments
 from mfnet.cli.imports import import_training
-from mfnet.cli.jobs import check_directories, single
+from mfnet.cli.jobs import Job, check_directories, single
 from mfnet.cli.run import follow, how_to_go_on, in_its_directory
 from mfnet.compute.launch import Launch, launch
 from mfnet.record.directory import RunDirectory, RunInUseError
+
+if TYPE_CHECKING:
+    from mfnet.training.checkpoint import Checkpoint
 
 
 def train(arguments: Arguments, typed: Sequence[str]) -> int:
@@ -25,12 +29,20 @@ def train(arguments: Arguments, typed: Sequence[str]) -> int:
     started = launch()
     if arguments.multirun:
         return _left_to_the_first(started) if _idle(started, 1) else sweep.sweep(arguments, typed)
+    checkpoint = going_on.checkpoint_of(arguments)
+    if checkpoint is None:
+        return _train(single(arguments), None, typed, started)
+    job, named = going_on.job_of(arguments, checkpoint)
+    with going_on.as_stored(named):
+        return _train(job, checkpoint, typed, started)
+
+
+def _train(job: Job, checkpoint: Checkpoint | None, typed: Sequence[str], started: Launch) -> int:
+    """One run, or what is left of it."""
     import_training()
     from mfnet.training import Training
     from mfnet.training.checks import n_processes
 
-    checkpoint = going_on.checkpoint_of(arguments)
-    job = single(arguments) if checkpoint is None else going_on.job_of(arguments, checkpoint)
     if _idle(started, n_processes(job.setup)):
         return _left_to_the_first(started)
     directory = RunDirectory(job.directory)
@@ -50,7 +62,7 @@ def train(arguments: Arguments, typed: Sequence[str]) -> int:
     def start(_: DictConfig) -> int:
         try:
             with directory.lock():
-                return follow(training, shown_how=lambda: how_to_go_on(directory))
+                return follow(training, shown_how=lambda: how_to_go_on(directory, job.setup))
         except RunInUseError as error:
             print(f"mfnet: error: {error}", file=sys.stderr, flush=True)
             return 2

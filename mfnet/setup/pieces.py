@@ -7,20 +7,82 @@ import hashlib
 import inspect
 import pkgutil
 import re
+import site
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import sysconfig
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mfnet.setup.errors import InvalidSettingError, SettingError
+from mfnet.setup.errors import InvalidSettingError
 
 #: Settings that are the dotted name of a piece of the user's own, or one of mfnet's names.
 NAMED_PIECES = ("network.activation", "loss.name", "data.rule")
 
-#: Packages whose pieces a stored config may name.
-LIBRARIES = ("mfnet", "torch", "lightning", "sklearn")
+#: Where a file that somebody else wrote may name classes from: they compute, record or show, and start nothing else.
+STORED = (
+    *("mfnet.theory", "mfnet.flow", "mfnet.data", "mfnet.training", "mfnet.record.schedule"),
+    *("torch.optim", "lightning.pytorch.loggers", "lightning.pytorch.callbacks"),
+)
+
+#: Where it may name functions from that are called with tensors alone, such as activations.
+STORED_FUNCTIONS = ("torch", "torch.special")
+
+#: Names that the user trusts while pieces are made of what is stored, and how others come to be trusted; else None.
+_TRUSTED: ContextVar[tuple[frozenset[str], str] | None] = ContextVar("trusted", default=None)
+
+
+@contextmanager
+def trusting(names: Iterable[str], otherwise: str) -> Iterator[None]:
+    """Inside, pieces are made of what a file says: of mfnet's and its libraries', and of these names of the user's own.
+
+    Args:
+        names: Dotted names.
+        otherwise: What the user does to trust another one.
+    """
+    token = _TRUSTED.set((frozenset(names), otherwise))
+    try:
+        yield
+    finally:
+        _TRUSTED.reset(token)
+
+
+def may_be_stored(key: str, name: str) -> bool:
+    """Whether a stored config may name a piece: classes of `STORED`, and elsewhere than in ``_target_`` functions.
+
+    The piece is imported only if its name says that it is one.
+    """
+    if key.rpartition(".")[2] != "_target_":
+        module, _, leaf = name.rpartition(".")
+        return module in STORED_FUNCTIONS and inspect.isbuiltin(getattr(sys.modules.get(module), leaf, None))
+    if not name.startswith(tuple(f"{module}." for module in STORED)):
+        return False
+    try:
+        found = pkgutil.resolve_name(name)
+    except (ImportError, AttributeError, ValueError):
+        return False
+    of_same = str(getattr(found, "__module__", "")).partition(".")[0] == name.partition(".")[0]
+    return of_same and (inspect.isclass(found) or name.startswith("mfnet.record.schedule."))
+
+
+def own_pieces(config: Any, key: str = "") -> dict[str, str]:
+    """What a config names that is neither mfnet's nor its libraries': dotted names by the keys at which they stand."""
+    if isinstance(config, list):
+        return {at: name for i, entry in enumerate(config) for at, name in own_pieces(entry, f"{key}.{i}").items()}
+    if not isinstance(config, Mapping):
+        return {}
+    found: dict[str, str] = {}
+    for name, value in config.items():
+        at = f"{key}.{name}".lstrip(".")
+        named = name == "_target_" or (at in NAMED_PIECES and "." in str(value))
+        if named and isinstance(value, str) and not may_be_stored(at, value):
+            found[at] = value
+        found |= own_pieces(value, at)
+    return found
 
 
 def resolve(key: str, name: Any) -> Any:
@@ -33,6 +95,9 @@ def resolve(key: str, name: Any) -> Any:
         raise InvalidSettingError(key, name, "must be the dotted name of a class or a function")
     if "#" in name:
         raise InvalidSettingError(key, name, "was given as an object in Python, and no config can make it again")
+    trusted = _TRUSTED.get()
+    if trusted is not None and name not in trusted[0] and not may_be_stored(key, name):
+        raise InvalidSettingError(key, name, f"is not mfnet's, and a file names it; if you trust it, {trusted[1]}")
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.append(here)
     try:
@@ -46,29 +111,28 @@ def resolved(key: str, given: Any, known: Mapping[str, Any]) -> Any:
     return resolve(key, given) if isinstance(given, str) and given not in known else given
 
 
-def check_imported(config: Any, key: str = "") -> None:
-    """Checks that all that a stored config names is of mfnet and its libraries, or has been imported already.
+def imported(names: Iterable[str]) -> set[str]:
+    """Those of these dotted names that are of modules of the user's own which have been imported."""
+    found = set()
+    for name in names:
+        module, _, leaf = name.rpartition(".")
+        piece = getattr(sys.modules.get(module), leaf, None)
+        if _is_users(module) and _is_users(str(getattr(piece, "__module__", ""))):
+            found.add(name)
+    return found
 
-    A file of someone else's could name anything.
 
-    Raises:
-        SettingError: If it is not.
-    """
-    if isinstance(config, list):
-        for i, entry in enumerate(config):
-            check_imported(entry, f"{key}.{i}")
-    if not isinstance(config, Mapping):
-        return
-    for name, value in config.items():
-        at = f"{key}.{name}".lstrip(".")
-        named = name == "_target_" or at in NAMED_PIECES
-        if named and isinstance(value, str) and "." in value:
-            module = value.rpartition(".")[0]
-            known = module.partition(".")[0] in LIBRARIES or module in sys.modules
-            origin = str(getattr(resolve(at, value), "__module__", "")).partition(".")[0] if known else ""
-            if not known or (origin not in LIBRARIES and origin in sys.stdlib_module_names and origin != "__main__"):
-                raise SettingError(f"{at}={value}: is not mfnet's; import {module} first, if you trust it")
-        check_imported(value, at)
+def _is_users(module: str) -> bool:
+    """Whether a module has been imported, and comes neither with Python nor from an installed package."""
+    if module not in sys.modules:
+        return False
+    file = getattr(sys.modules[module], "__file__", None)
+    if file is None:
+        return module == "__main__"
+    folders = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+    folders += [*site.getsitepackages(), site.getusersitepackages()]
+    path = Path(file).resolve()
+    return not any(path.is_relative_to(Path(folder).resolve()) for folder in folders)
 
 
 def told(error: BaseException) -> str:

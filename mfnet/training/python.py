@@ -7,7 +7,7 @@ import itertools
 import os
 import zipfile
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +21,7 @@ from mfnet.network import MeanFieldNetwork, Replicas
 from mfnet.record.directory import RunDirectory, RunInUseError, RunState
 from mfnet.setup.checks import check_directory
 from mfnet.setup.errors import InvalidSettingError, SettingError
-from mfnet.setup.pieces import check_imported, makes, told
+from mfnet.setup.pieces import imported, makes, own_pieces, told, trusting
 from mfnet.setup.python import varies
 from mfnet.setup.setup import Setup
 from mfnet.theory import Theory
@@ -254,8 +254,8 @@ def load(directory: Directory) -> Run:
     pieces = Pieces(setup)
 
     def network() -> MeanFieldNetwork | Replicas:
-        check_imported(setup.config)
-        networks = pieces.networks
+        with _as_stored(setup):
+            networks = pieces.networks
         state = torch.load(kept.checkpoint, map_location="cpu", weights_only=True)["state_dict"]
         networks.load_state_dict(
             {name.removeprefix("network."): state[name] for name in state if name[:8] == "network."}
@@ -263,8 +263,14 @@ def load(directory: Directory) -> Run:
         return networks
 
     def theories() -> Mapping[str, Theory]:
-        check_imported(setup.config)
-        named = pieces.theories
-        return {name: named.named(name).of_draw(pieces.draw) for name in contents.theories}
+        with _as_stored(setup):
+            named = pieces.theories
+            return {name: named.named(name).of_draw(pieces.draw) for name in contents.theories}
 
     return Run(setup, contents, network, theories, kept.path)
+
+
+def _as_stored(setup: Setup) -> AbstractContextManager[None]:
+    """Inside, pieces are made of what a directory says, and nothing that could be anybody's."""
+    own = own_pieces(setup.config).values()
+    return trusting(imported(own), "import its module first, which must be your own and no installed package")
