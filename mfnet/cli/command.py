@@ -82,12 +82,14 @@ def _check_environment() -> None:
     """Checks the variables by which this process may know that it is one of several, which Lightning reads too.
 
     Raises:
-        SettingError: If one is no number.
+        SettingError: If one is no number, or Hydra cannot work in this directory.
     """
     try:
         launch()
     except ValueError as error:
         raise SettingError(str(error)) from None
+    if "${" in os.getcwd():
+        raise SettingError(f"{os.getcwd()}: Hydra takes ${{ for a setting; work in a directory without it in its path")
     for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"):
         if not (value := os.environ.get(name, "0")).isdecimal():
             raise SettingError(f"{name}={value!r} in the environment must be a whole number; unset it")

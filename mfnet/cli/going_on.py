@@ -63,7 +63,7 @@ def job_of(arguments: Arguments, checkpoint: Checkpoint) -> tuple[jobs.Job, set[
     choices: list[str] = []
     leaves: list[str] = []
     deleted: list[str] = []
-    lines: list[str] = [f"ckpt={_quoted(checkpoint.path)}"]
+    lines: list[str] = [f"ckpt={jobs.quoted(str(checkpoint.path))}"]
     typed = [line for line in arguments.overrides if not line.startswith("ckpt=")]
     for line, override in zip(typed, jobs.parsed(typed), strict=True):
         key = override.package or override.key_or_group  # of theory@overlay.mine=…, where it goes
@@ -83,7 +83,7 @@ def job_of(arguments: Arguments, checkpoint: Checkpoint) -> tuple[jobs.Job, set[
             choices += [line] if is_setting else []
             lines.append(line)
     if not any(line.startswith("hydra.run.dir=") for line in lines):
-        lines.append(f"hydra.run.dir={_quoted(checkpoint.run_directory)}")
+        lines.append(f"hydra.run.dir={jobs.quoted(str(checkpoint.run_directory))}")
     composed = compose(lines, arguments.source.config_name)
     without = compose([line for line in lines if line not in choices], arguments.source.config_name)
     given = _given(task(composed), task(without), [*chosen, *leaves])
@@ -157,9 +157,3 @@ def _delete(composed: DictConfig, key: str) -> None:
     if not isinstance(entry, DictConfig) or leaf not in entry:
         raise SettingError(f"~{key}: this run has no such setting")
     del entry[leaf]
-
-
-def _quoted(path: Path) -> str:
-    """A path as Hydra reads it whole."""
-    escaped = str(path).replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -77,6 +78,17 @@ def parsed(overrides: Sequence[str]) -> list[Override]:
             message = " ".join(str(error).split()).removesuffix(_FURTHER)
             raise SettingError(f"{override}: cannot be read: {message}") from None
     return read
+
+
+def quoted(text: str) -> str:
+    """A text as Hydra reads it whole: backslashes count before a quote and at the end, and ``${`` is no reference.
+
+    >>> print(quoted("it's"), quoted("a\\\\b"))
+    'it\\'s' 'a\\b'
+    """
+    text = re.sub(r"(\\*)\$\{", lambda found: found[1] * 2 + "\\${", text)
+    escaped = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + found[2].replace("'", "\\'"), text)
+    return f"'{escaped}'"
 
 
 def single(arguments: Arguments) -> Job:

@@ -29,7 +29,7 @@ from mfnet.cli.arguments import Arguments
 from mfnet.cli.going_on import checkpoint_of
 from mfnet.cli.grid import Sweep
 from mfnet.cli.imports import import_training
-from mfnet.cli.jobs import Job, check_directories, job_of
+from mfnet.cli.jobs import Job, check_directories, job_of, quoted
 from mfnet.cli.parts import InParts, Plan, at_a_time, described, parts, plans, side_by_side, start_part
 from mfnet.cli.workers import n_cores, share_out
 from mfnet.record.directory import RunDirectory, RunState
@@ -245,8 +245,7 @@ def _here(started: Sequence[Sequence[Job]], alone: Callable[[DictConfig], Any], 
 def _asked_of(job: Job, swept: Sweep) -> list[str]:
     """The overrides by which a launcher composes a run, whose place is known here."""
     subdir = os.path.relpath(job.directory, job.root)
-    escaped = subdir.replace("\\", "\\\\").replace("'", "\\'")
-    return [*(line for line in job.overrides if line not in swept.own), f"hydra.sweep.subdir='{escaped}'"]
+    return [*(line for line in job.overrides if line not in swept.own), f"hydra.sweep.subdir={quoted(subdir)}"]
 
 
 def _with_hydra(swept: Sweep, start: Callable[[HydraContext], Any]) -> int:
