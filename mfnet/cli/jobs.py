@@ -24,6 +24,7 @@ from mfnet.setup.pieces import Builder, name_of
 from mfnet.setup.settings import Effect, kept
 from mfnet.setup.setup import Setup
 from mfnet.setup.theories import NOTHING_DRAWN, Theories
+from mfnet.setup.typed import unread
 from mfnet.theory import Draw
 
 
@@ -32,10 +33,6 @@ def draw_of(setup: Setup) -> Draw:
     from mfnet.training.build import Pieces
 
     return Pieces(setup).draw()
-
-
-#: What Hydra says after each message.
-_FURTHER = " See https://hydra.cc/docs/1.2/advanced/override_grammar/basic for details"
 
 
 #: Settings of Hydra's that may have the name of the run in them.
@@ -75,8 +72,7 @@ def parsed(overrides: Sequence[str]) -> list[Override]:
         try:
             read += parser.parse_overrides([override])
         except HydraException as error:
-            message = " ".join(str(error).split()).removesuffix(_FURTHER)
-            raise SettingError(f"{override}: cannot be read: {message}") from None
+            raise SettingError(unread(override, error)) from None
     return read
 
 

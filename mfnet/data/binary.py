@@ -16,11 +16,15 @@ from mfnet.data.datamodule import ObservedData
 from mfnet.data.examples import Examples
 from mfnet.data.mapped import in_file, in_memory
 from mfnet.data.preparation import Preparation, Prepared
-from mfnet.data.sources.records import Records, Source
+from mfnet.data.sources.records import Records, Source, shortened
 from mfnet.data.spherical import flip_labels
 from mfnet.data.task import Task
 from mfnet.setup.errors import InvalidSettingError, SettingError
+from mfnet.setup.typed import meant, typed
 from mfnet.theory import reference_direction
+
+#: Text, or what a config has made of it.
+Name = str | int | float | None
 
 Names = tuple[str, ...]
 
@@ -38,7 +42,7 @@ class BinaryTask(ObservedData):
 
     Args:
         source: Where examples come from.
-        positive: Classes labelled +1; None: the last of two.
+        positive: Classes labelled +1, as text or as what a config makes of it (true, 3, null); None: the last of two.
         negative: Classes labelled −1; None: all others.
         n_train: Number N of training examples, every class in proportion; None: all.
         test_share: Share of the examples that is kept for the test, where the source has no test set of its own.
@@ -55,16 +59,17 @@ class BinaryTask(ObservedData):
         preparation: Preparation,
         seed: int,
         schedule: Float[np.ndarray, " K"],
-        positive: Sequence[str | int] | None = None,
-        negative: Sequence[str | int] | None = None,
+        positive: Sequence[Name] | None = None,
+        negative: Sequence[Name] | None = None,
         n_train: int | None = None,
         test_share: float = 0.25,
         flip: float = 0.0,
         memory: float = 2.0,
     ):
         super().__init__(schedule)
-        groups = _names(positive), _names(negative)
-        self._recipe = _Recipe(source, *groups, n_train, test_share, preparation, flip, seed, memory)
+        groups = _told_apart(positive), _told_apart(negative)
+        state = getattr(source, "state_of_files", None)
+        self._recipe = _Recipe(source, *groups, n_train, test_share, preparation, flip, seed, memory, state)
 
     def draw(self) -> Task:
         return _drawn(self._recipe)[0]
@@ -79,18 +84,20 @@ class _Recipe(NamedTuple):
     """All that a task depends on."""
 
     source: Source
-    positive: Names | None
-    negative: Names | None
+    positive: tuple[tuple[str, Name], ...] | None
+    negative: tuple[tuple[str, Name], ...] | None
     n_train: int | None
     test_share: float
     preparation: Preparation
     flip: float
     seed: int
     memory: float
+    state: object
 
 
-def _names(classes: Sequence[str | int] | None) -> Names | None:
-    return None if classes is None else tuple(map(str, classes))
+def _told_apart(classes: Sequence[Name] | None) -> tuple[tuple[str, Name], ...] | None:
+    """Classes with the names of their types: true is equal to 1."""
+    return None if classes is None else tuple((type(name).__name__, name) for name in classes)
 
 
 #: The latest task, for which sizes, theory and training ask one after the other, the latter two by its N.
@@ -107,7 +114,8 @@ def _drawn(recipe: _Recipe) -> tuple[Task, dict[str, np.ndarray]]:
 
 def _draw(recipe: _Recipe) -> tuple[Task, dict[str, np.ndarray]]:
     records = recipe.source.read()
-    groups = choose_classes(records, recipe.positive, recipe.negative)
+    asked = [None if given is None else [name for _, name in given] for given in (recipe.positive, recipe.negative)]
+    groups = choose_classes(records, *asked)
     train, test = _divide(records, np.flatnonzero(np.isin(records.classes, [*groups[0], *groups[1]])), recipe)
     prepared = recipe.preparation.fit(records, train)
     true = [np.where(np.isin(records.classes[rows], groups[0]), 1.0, -1.0) for rows in (train, test)]
@@ -138,37 +146,49 @@ def _inputs(records: Records, rows: np.ndarray, prepared: Prepared, memory: floa
     return in_memory(parts, shape, torch.float64, torch.device("cpu"))
 
 
-def choose_classes(records: Records, positive: Names | None, negative: Names | None) -> tuple[Names, Names]:
+def choose_classes(
+    records: Records, positive: Sequence[Name] | None, negative: Sequence[Name] | None
+) -> tuple[Names, Names]:
     """The classes labelled +1 and −1.
 
     Raises:
         SettingError: If they are not there, are in both groups, or must be chosen.
     """
     there = tuple(np.unique(records.classes).tolist())
-    listed = ", ".join(there[:20]) + (f", … ({len(there)})" if len(there) > 20 else "")
+    listed = shortened(there)
     if len(there) == 1:
         raise SettingError(f"{records.origin}: all examples are of one class, {listed}; a task needs two")
-    if positive is None:
-        if negative is not None or len(there) > 2:
-            raise InvalidSettingError(
-                "data.positive",
-                "null",
-                f"{records.origin} has the classes {listed}; say which are +1, as in [{there[0]}]",
-            )
-        positive = there[1:]
+    if positive is None and (negative is not None or len(there) > 2):
+        chosen = typed("data.positive", [min(there, key=len)])
+        raise InvalidSettingError(
+            "data.positive", "null", f"{records.origin} has the classes {listed}; say which are +1, as in {chosen}"
+        )
+    plus = there[1:] if positive is None else _found(records, "positive", positive, there)
     if negative is None:
-        negative = tuple(name for name in there if name not in positive)
-    for key, group, other in (("positive", positive, negative), ("negative", negative, positive)):
+        minus = tuple(name for name in there if name not in plus)
+    else:
+        minus = _found(records, "negative", negative, there)
+    for key, group, other in (("positive", plus, minus), ("negative", minus, plus)):
         for name in group:
-            if name not in there:
-                raise InvalidSettingError(
-                    f"data.{key}", f"[{', '.join(group)}]", f"{records.origin} has the classes {listed}"
-                )
             if name in other:
                 raise InvalidSettingError(f"data.{key}", f"[{', '.join(group)}]", f"class {name} is in both groups")
         if not group:
             raise InvalidSettingError(f"data.{key}", "[]", f"must name some of the classes {listed}")
-    return positive, negative
+    return plus, minus
+
+
+def _found(records: Records, key: str, given: Sequence[Name], there: Names) -> Names:
+    """The classes that are given, as they are called in the source."""
+    found, shown = [], f"[{', '.join(map(str, given))}]"
+    for name in given:
+        same = meant(name, there)
+        if not same:
+            raise InvalidSettingError(f"data.{key}", shown, f"{records.origin} has the classes {shortened(there)}")
+        if len(same) > 1:
+            texts = " or ".join(typed(f"data.{key}", [text], quoted=True) for text in same)
+            raise InvalidSettingError(f"data.{key}", shown, f"is not told from others; quote the text: {texts}")
+        found += same
+    return tuple(found)
 
 
 def _divide(records: Records, chosen: np.ndarray, recipe: _Recipe) -> tuple[np.ndarray, np.ndarray]:

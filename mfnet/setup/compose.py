@@ -17,7 +17,7 @@ from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path
 from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.initialize import get_gh_backup, restore_gh_from_backup
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -25,6 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 from mfnet.setup.errors import InvalidSettingError, SettingError
 from mfnet.setup.names import options, suggestion
 from mfnet.setup.pieces import told
+from mfnet.setup.typed import unread
 
 MODULE, NAME = "mfnet.conf", "train"
 
@@ -93,6 +94,8 @@ def compose(overrides: Sequence[str], name: str = NAME) -> DictConfig:
         similar = difflib.get_close_matches(choice, found, n=3) or [o for o in found if choice in o]
         hint = f"; did you mean {' or '.join(similar)}?" if similar else ""
         raise InvalidSettingError(group, choice, f"must be one of {', '.join(found)}{hint}") from None
+    except OverrideParseException as error:
+        raise SettingError(unread(error.override, error)) from None
     except (HydraException, OmegaConfBaseException) as error:
         cause = error.__cause__ or error
         key = getattr(cause, "full_key", None)

@@ -70,8 +70,24 @@ def _times(value: object) -> bool:
     )
 
 
+def _name(value: object) -> bool:
+    """Whether a value is text, or what Hydra makes of text."""
+    return value is None or isinstance(value, str | int | float)
+
+
 def _classes(value: object) -> bool:
-    return isinstance(value, list) and len(value) > 0 and all(isinstance(name, str | int) for name in value)
+    return isinstance(value, list) and len(value) > 0 and all(map(_name, value))
+
+
+def _separator(value: object) -> bool:
+    return isinstance(value, str) and (value == r"\t" or (value != "" and len(value.strip(" ")) < 2))
+
+
+def _encoding(value: object) -> bool:
+    try:
+        return isinstance(value, str) and isinstance("".encode(value), bytes)
+    except (LookupError, ValueError):
+        return False
 
 
 def _one_of(*names: str) -> Rule:
@@ -138,7 +154,25 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("data.source", lambda value: value is not None, "must name a source by its _target_"),
     Setting("data.source.folder", _text, "must be the path of a folder of IDX files"),
     Setting("data.source.file", _text, "must be the path of a file, or of a folder with data=npz"),
-    Setting("data.source.label", _text, "must be the name of the column with the classes"),
+    Setting(
+        "data.source.label",
+        lambda value: value is not None and _name(value),
+        "must be the name of the column with the classes",
+    ),
+    Setting(
+        "data.source.exclude",
+        lambda value: isinstance(value, list) and all(map(_name, value)),
+        "must be a list of names of columns, such as [id]",
+    ),
+    Setting(
+        "data.source.separator",
+        _optional(_separator),
+        "must be one character, as in 'data.source.separator=\";\"', or \\t for a tab, or null to find it",
+    ),
+    Setting("data.source.decimal", lambda value: value in (".", ","), "must be . or '\",\"'"),
+    Setting("data.source.encoding", _encoding, "must be an encoding of text that Python knows, such as latin-1"),
+    Setting("data.source.missing", *_one_of("refuse", "drop")),
+    Setting("data.source.prefix", _optional(_text), "must be what the names of files start with, or null"),
     Setting("data.positive", *CLASSES),
     Setting("data.negative", *CLASSES),
     Setting("data.test_share", *INSIDE),

@@ -55,6 +55,8 @@ SETTINGS = [
     (["-m", "alpha=1,2", "ckpt=taken/foreign.ckpt"], "leave out ckpt"),
 ]
 
+TABLE = ["data=csv", "data.source.file=nope.csv", "data.source.label=y"]
+
 REAL_DATA = [
     (["data=digits", "d=20"], "d=20: these data have d=64"),
     (["data=digits", "N=5000"], "N=5000: scikit-learn's digits leaves 267"),
@@ -73,6 +75,33 @@ REAL_DATA = [
     (["data=csv", "data.source.file=nope.csv", "data.source.label=y"], "data.source.file=nope.csv"),
     (["data=csv", "data.source.file=nope.csv"], "data.source.label=None"),
     (["data=npz", "data.source.file=nope.npz"], "data.source.file=nope.npz"),
+    ([*TABLE, "data.source.separator=ab"], "data.source.separator=ab: must be one character, as in 'data."),
+    ([*TABLE, 'data.source.separator=""'], "data.source.separator=: must be one character"),
+    ([*TABLE, "data.source.separator=1"], "data.source.separator=1: must be one character"),
+    (
+        [*TABLE, "data.source.decimal=;"],
+        "cannot be read; quote it: 'data.source.decimal=\";\"'",
+    ),
+    ([*TABLE, 'data.source.decimal=";"'], "data.source.decimal=;: must be . or"),
+    ([*TABLE, "data.source.encoding=utf-99"], "data.source.encoding=utf-99: must be an encoding of text"),
+    ([*TABLE, "data.source.encoding=hex"], "data.source.encoding=hex: must be an encoding of text"),
+    ([*TABLE, "data.source.encoding=8"], "data.source.encoding=8: must be an encoding of text"),
+    ([*TABLE, "data.source.missing=mean"], "data.source.missing=mean: must be one of refuse, drop"),
+    ([*TABLE, "data.source.exclude=id"], "data.source.exclude=id: must be a list of names of columns"),
+    (
+        ["data=csv", "data.source.file=nope.csv", "data.source.label=[y]"],
+        "data.source.label=['y']: must be the name of the column",
+    ),
+    ([*TABLE, "data.positive=[>50K]"], "cannot be read; quote it: 'data.positive=[\">50K\"]'"),
+    (["-m", *TABLE, "data.positive=[>50K],[a]"], "cannot be read; quote it: 'data.positive=[\">50K\"],[a]'"),
+    ([*TABLE, "data.positive=[[a]]"], "data.positive=[['a']]: must be a list of classes"),
+    ([*TABLE, "data.positive=[{a: 1}]"], "data.positive=[{'a': 1}]: must be a list of classes"),
+    (
+        ["data=idx", "data.source.folder=.", "data.source.prefix=[a]"],
+        "data.source.prefix=['a']: must be what the names",
+    ),
+    (["data=idx", "data.source.folder=.", "data.source.prefix=a"], "data.source.prefix=a: must be the prefix of a set"),
+    (["data=idx", "data.source.folder=."], "data.source.folder=.: has no file train-images-idx?-ubyte"),
     (["data=normal", "N=null"], "N=null: these data are drawn"),
     (["data=normal", "d=null"], "d=null: these data are drawn"),
     (["data=mixture", "data.separation=-1"], "data.separation=-1"),

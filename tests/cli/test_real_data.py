@@ -16,6 +16,7 @@ from sklearn.datasets import load_digits
 from mfnet.data.sources import openml
 from mfnet.network.observables import r_squared
 from mfnet.record.directory import RunDirectory
+from mfnet.training.callbacks.baselines import Baselines
 from support.command import NO_EVENTS, assert_same_files, call, columns, summary
 from support.shared import made_once
 
@@ -203,3 +204,106 @@ def test_without_a_network_sets_of_openml_are_missed_in_one_line(name, command, 
     assert ended.status == 2
     assert "connect this machine once" in ended.err
     assert ended.err.count("\n") == 1
+
+
+RNG = np.random.default_rng(0)
+LABELS = np.arange(120) % 2
+INPUTS = RNG.normal(size=(120, 4)) + LABELS[:, None]
+SHORT = ["schedule=listed", "schedule.times=[1,4]", *NO_EVENTS]
+
+
+def as_csv(path, x, names=("0", "1"), separator=","):
+    rows = (
+        [*map(str, "abcd"), "y"],
+        *([*map(repr, map(float, row)), names[y]] for row, y in zip(x, LABELS, strict=True)),
+    )
+    path.with_suffix(".csv").write_text("".join(f"{separator.join(row)}\n" for row in rows))
+    return ["data=csv", f"data.source.file={path.name}.csv", "data.source.label=y"]
+
+
+def as_npz(path, x):
+    np.savez(path.with_suffix(".npz"), X=x, Y=LABELS[:, None])
+    return ["data=npz", f"data.source.file={path.name}.npz"]
+
+
+@pytest.mark.parametrize(
+    ("names", "typed"),
+    [
+        (("FALSE", "TRUE"), "data.positive=[TRUE]"),
+        (("0_0", "1_1"), "data.positive=[1_1]"),
+        (("0.0", "1.0"), "data.positive=[1]"),
+        (("full", "null"), "data.positive=[null]"),
+        (("<=50K", ">50K"), 'data.positive=[">50K"]'),
+        ((":", ";"), 'data.positive=[";"]'),
+        (("a b", "ä"), "data.positive=['ä'] data.negative=[a b]"),
+    ],
+)
+@pytest.mark.parametrize("separator", [",", "\t"])
+def test_classes_are_typed_as_they_are_in_the_file(names, typed, separator, command, tmp_path):
+    """The run is that of the plain names, whatever Hydra makes of these."""
+    separated = [] if separator == "," else [r"data.source.separator=\t"]
+    chosen = typed.split(" data.", 1)
+    chosen[1:] = [f"data.{other}" for other in chosen[1:]]
+    command(
+        "predict", *as_csv(tmp_path / "own", INPUTS, names, separator), *separated, *chosen, *SHORT, "hydra.run.dir=o"
+    ).ok()
+    command("predict", *as_csv(tmp_path / "plain", INPUTS), "data.positive=[1]", *SHORT, "hydra.run.dir=p").ok()
+    assert (tmp_path / "o" / "history.csv").read_bytes() == (tmp_path / "p" / "history.csv").read_bytes()
+
+
+def test_row_numbers_do_not_leak_the_class(command, tmp_path):
+    """In a file sorted by class the number of the row says the class; that it is left out is said in one line."""
+    order = np.argsort(LABELS, kind="stable")
+    lines = [
+        f"{number},{values},{y}"
+        for number, (values, y) in enumerate(zip(map(",".join, INPUTS[order].astype(str)), LABELS[order], strict=True))
+    ]
+    (tmp_path / "sorted.csv").write_text("\n".join([",a,b,c,d,y", *lines]))
+    ended = command(
+        "train", "data=csv", "data.source.file=sorted.csv", "data.source.label=y", "M=20", *SHORT, "hydra.run.dir=r"
+    ).ok()
+    assert [line for line in ended.err.splitlines() if line.startswith("mfnet: ")] == [
+        "mfnet: sorted.csv: column 1 has no name and numbers the rows, and is left out; named, it is used"
+    ]
+    assert summary(tmp_path / "r")["config"]["d"] == 4
+
+
+PREPARATIONS = {
+    "global": [],
+    "unit": ["data.preparation.scale=unit"],
+    "whitened": ["data.preparation.whiten=true"],
+    "components": ["data.preparation.components=2", "data.preparation.sphere=true"],
+}
+
+
+@pytest.mark.parametrize("preparation", PREPARATIONS)
+@pytest.mark.parametrize("write", [as_csv, as_npz])
+def test_test_rows_change_nothing_but_test_errors(write, preparation, command, tmp_path, monkeypatch):
+    """Neither training inputs, nor what theories predict, nor classifiers: bit for bit."""
+    classifiers = []
+    fit = Baselines.fitted
+
+    def kept(self, x, y):
+        classifiers.append(fit(self, x, y))
+        return classifiers[-1]
+
+    monkeypatch.setattr(Baselines, "fitted", kept)
+    overlay = "overlay=[mean_field,node_agreement,linear_closure,kernel_closure,baselines]"
+    settings = ["M=40", overlay, *PREPARATIONS[preparation], *SHORT]
+    command("train", *write(tmp_path / "one", INPUTS), *settings, "hydra.run.dir=r1").ok()
+    fitted = dict(np.load(tmp_path / "r1" / "preparation.npz"))
+    changed = INPUTS.copy()
+    changed[fitted["test_rows"]] = 5.0 - 3.0 * changed[fitted["test_rows"]]
+    command("train", *write(tmp_path / "two", changed), *settings, "hydra.run.dir=r2").ok()
+    again = np.load(tmp_path / "r2" / "preparation.npz")
+    assert all(np.array_equal(values, again[name]) for name, values in fitted.items())
+    one, two = columns(tmp_path / "r1"), columns(tmp_path / "r2")
+    differ = {name for name in one if not np.array_equal(one[name], two[name], equal_nan=True)}
+    assert {"test_error_network", "test_error_theory"} <= differ
+    assert all(name.startswith("test_error_") for name in differ)
+    for name, model in classifiers[0].items():
+        parameters = [np.asarray(getattr(each[name], "dual_coef_", each[name].intercept_)) for each in classifiers]
+        np.testing.assert_array_equal(*parameters)
+        if name != "rbf_svm":
+            np.testing.assert_array_equal(model.coef_, classifiers[1][name].coef_)
+    assert summary(tmp_path / "r1")["baselines"] != summary(tmp_path / "r2")["baselines"]

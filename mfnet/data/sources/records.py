@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int
 
+from mfnet.compute.launch import launch
 from mfnet.data.mapped import PART
 from mfnet.setup.errors import SettingError
 
@@ -63,7 +67,10 @@ class Records:
 
 @runtime_checkable
 class Source(Protocol):
-    """Anything that reads records; two that are equal read the same."""
+    """Anything that reads records; two that are equal read the same.
+
+    One that reads files may have ``state_of_files``, hashable, which is another when they have changed (`state_of`).
+    """
 
     def read(self) -> Records:
         """The records.
@@ -74,6 +81,30 @@ class Source(Protocol):
         ...
 
     def __hash__(self) -> int: ...
+
+
+def state_of(path: str) -> tuple[tuple[str, int, int], ...]:
+    """Where a file is, or all files of a folder, when each was written, and its size in bytes."""
+    whole = Path(path).absolute()
+    files = [file for file in (sorted(whole.glob("*")) if whole.is_dir() else [whole]) if file.is_file()]
+    return tuple((str(file), (status := file.stat()).st_mtime_ns, status.st_size) for file in files)
+
+
+@lru_cache
+def note(line: str) -> None:
+    """Tells the user something of the data, once, by the first of several processes."""
+    if launch().rank == 0:
+        print(f"mfnet: {line}", file=sys.stderr, flush=True)
+
+
+def shortened(texts: Sequence[str], shown: Callable[[str], str] = str, *, most: int = 20, wide: int = 40) -> str:
+    """Texts in a line, the first ``most`` of them, and of each its first ``wide`` characters.
+
+    >>> shortened(["a", "b", "c"], most=2)
+    'a, b, … (3)'
+    """
+    listed = ", ".join(shown(text if len(text) <= wide else f"{text[:wide]}…") for text in texts[:most])
+    return listed + (f", … ({len(texts)})" if len(texts) > most else "")
 
 
 def make_records(

@@ -46,20 +46,24 @@ class Baselines(Observer):
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, MeanFieldModule)
         train, test = pl_module.task.train, pl_module.task.test
-        x, y, x_test, y_test = (values.numpy() for values in (*train, *test))
+        fitted = self.fitted(train.x.numpy(), train.y.numpy())
+        x, y = (values.numpy() for values in test)
+        self._n_kernel = min(self.n_kernel, len(train.y))
+        self._errors = {name: float(np.mean(model.predict(x) != y)) for name, model in fitted.items()}
+
+    def fitted(self, x: Float[np.ndarray, "N d"], y: Float[np.ndarray, " N"]) -> dict[str, BaseEstimator]:
+        """The classifiers, fitted to a training set."""
         order = np.random.default_rng(self.seed).permutation(len(y))
         chosen, kernel = order[: self.n_chosen], order[: self.n_kernel]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # their error changes no more
-            fitted = {
+            return {
                 "linear_svm": self._tuned(LinearSVC(dual=False, tol=1e-3), x[chosen], y[chosen]).fit(x, y),
                 "logistic_regression": self._tuned(
                     LogisticRegression(tol=1e-3, max_iter=200), x[chosen], y[chosen]
                 ).fit(x, y),
                 "rbf_svm": SVC(C=10.0).fit(x[kernel], y[kernel]),
             }
-        self._n_kernel = len(kernel)
-        self._errors = {name: float(np.mean(model.predict(x_test) != y_test)) for name, model in fitted.items()}
 
     def _tuned(self, model: BaseEstimator, x: Float[np.ndarray, "n d"], y: Float[np.ndarray, " n"]) -> BaseEstimator:
         folds = StratifiedKFold(3, shuffle=True, random_state=self.seed)
