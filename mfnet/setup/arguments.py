@@ -7,9 +7,14 @@ import inspect
 import types
 import typing
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, Literal, Union
 
+from mfnet.setup.pieces import makes
 from mfnet.setup.settings import is_number, is_whole
+
+#: Where Lightning has its loggers.
+_LOGGERS = "lightning.pytorch.loggers."
 
 #: What a plain type is called in messages.
 _CALLED = {
@@ -22,14 +27,19 @@ _CALLED = {
 
 
 def hints_of(target: Any) -> dict[str, Any]:
-    """The types of the arguments of a class or function of mfnet's, by name; of any other, nothing."""
-    if str(getattr(target, "__module__", "")).partition(".")[0] != "mfnet":
+    """The types of the arguments of a class or function of mfnet's, or a logger of Lightning's, by name.
+
+    Of any other nothing is returned: what it takes, it says itself.
+    """
+    module = str(getattr(target, "__module__", ""))
+    if module.partition(".")[0] != "mfnet" and not module.startswith(_LOGGERS):
         return {}
-    made_by = target.__init__ if inspect.isclass(target) else target
-    try:
-        return typing.get_type_hints(made_by)
-    except NameError:  # of what is imported for type checkers alone
-        return {}
+    made_by = inspect.unwrap(target.__init__ if inspect.isclass(target) else target)
+    hints = {}
+    for name, written in getattr(made_by, "__annotations__", {}).items():
+        with suppress(NameError):  # of what is imported for type checkers alone
+            hints[name] = eval(written, made_by.__globals__) if isinstance(written, str) else written
+    return hints
 
 
 def fits(value: Any, hint: Any, made_by: Any = None) -> bool:
@@ -92,9 +102,13 @@ def _is_plain(value: Any, hint: type) -> bool:
 
 
 def _makes(made_by: Any, kind: Any) -> bool:
-    """Whether what is made may be of a kind; what a function makes is not known."""
+    """Whether what is made, or an object that is there already, may be of a kind; what a function makes is not known."""
     if kind in _CALLED or kind in (collections.abc.Sequence, collections.abc.Mapping):
         return False
-    if not (inspect.isclass(kind) and inspect.isclass(made_by)) or kind is collections.abc.Callable:
+    if kind is Callable or kind is collections.abc.Callable:
+        return callable(made_by)
+    if not inspect.isclass(kind) or (makes(made_by) and not inspect.isclass(made_by)):
         return True
-    return bool(getattr(kind, "_is_protocol", False)) or issubclass(made_by, kind)
+    if getattr(kind, "_is_protocol", False):
+        return all(hasattr(made_by, name) for name in vars(kind) if name[0] != "_")
+    return issubclass(made_by, kind) if inspect.isclass(made_by) else isinstance(made_by, kind)

@@ -251,9 +251,11 @@ def _check_arguments(builder: Builder, key: str, entry: Mapping[str, Any]) -> No
         return
     for name, hint in hints_of(target).items():
         inner = f"{key}.{name}"
-        if name not in entry or inner in builder.objects or _automatic(inner, entry[name]):
+        if name not in entry or _automatic(inner, entry[name]):
             continue
         made_by = builder.target(inner) if isinstance(entry[name], Mapping) and "_target_" in entry[name] else None
+        if made_by is None and inner in builder.objects:
+            continue
         if not fits(entry[name], hint, made_by):
             raise InvalidSettingError(inner, entry[name], wanted(hint))
     try:
@@ -270,8 +272,10 @@ def _check_arguments(builder: Builder, key: str, entry: Mapping[str, Any]) -> No
 
 
 def _automatic(key: str, value: Any) -> bool:
-    """Whether a setting is null, and has a value of its own then."""
-    return value is None and key in BY_KEY and BY_KEY[key].allowed != "" and BY_KEY[key].allows(None)
+    """Whether a setting is null, and has a value of its own then, as all of loggers have."""
+    if value is not None:
+        return False
+    return key.startswith("logger.") or (key in BY_KEY and BY_KEY[key].allowed != "" and BY_KEY[key].allows(None))
 
 
 def check_memory(config: Mapping[str, Any]) -> None:
@@ -280,11 +284,12 @@ def check_memory(config: Mapping[str, Any]) -> None:
     Raises:
         InvalidSettingError: If they do not.
     """
-    replicas = config["replicas"]
+    replicas, size = config["replicas"], config["flow"].get("batch_size")
+    batch = f"flow.batch_size={size}, " if size else ""
     needed, available = replicas * memory_needed(config, replicas), float(psutil.virtual_memory().available)
     if needed > available:
         raise InvalidSettingError(
-            f"N={config['N']}, d={config['d']}, M",
+            f"{batch}N={config['N']}, d={config['d']}, M",
             config["M"],
             f"needs about {needed / 2**30:.3g} GiB of memory, and {available / 2**30:.3g} GiB are free",
         )
@@ -293,9 +298,9 @@ def check_memory(config: Mapping[str, Any]) -> None:
 def memory_needed(config: Mapping[str, Any], replicas: int) -> float:
     """About how many bytes a network takes, one of so many that are trained side by side.
 
-    The estimate counts the examples in float64 while they are drawn, by every process, their copy for training, and
-    the parameters with their initial copy, their drive and the temporaries of a step. Examples of a network that are
-    larger than ``data.memory`` are mapped, and not counted.
+    The estimate counts the examples, with those of a minibatch, in float64 while they are drawn, by every process,
+    their copy for training, and the parameters with their initial copy, their drive and the temporaries of a step.
+    Examples of a network that are larger than ``data.memory`` are mapped, and not counted.
     """
     n_examples = config["N"] + config["data"].get("n_test", 0)
     devices, divide = config["trainer"]["devices"], config["trainer"]["divide"]
@@ -303,6 +308,7 @@ def memory_needed(config: Mapping[str, Any], replicas: int) -> float:
     copies = (3.0, 6.0) if replicas == 1 else (5.0, 14.0)  # of examples and nodes; of replicas also those on their way
     if 8.0 * config["d"] * n_examples > config["data"].get("memory", math.inf) * 2**30:
         n_examples = 0
+    n_examples += config["flow"].get("batch_size") or 0
     return 8.0 * config["d"] * (copies[0] * n_examples * devices + copies[1] * n_nodes)
 
 

@@ -99,6 +99,7 @@ POSITIVE_OR_NULL: Rule = (_optional(POSITIVE[0]), f"{POSITIVE[1]}, or null for t
 COUNT: Rule = (_integer(1), "must be a whole number of at least 1, below 2^63, written without point or exponent")
 SIZE: Rule = (_optional(COUNT[0]), f"{COUNT[1]}, or null with real data for all that there are")
 DIMENSION: Rule = (_optional(_integer(2)), "must be a whole number of at least 2, or null with real data")
+SEED: Rule = (_integer(0), "must be a whole number of at least 0, below 2^63")
 NOT_NEGATIVE: Rule = (_number(lambda value: value >= 0.0), "must be a finite number of at least 0, up to 1e30")
 INSIDE: Rule = (_number(lambda value: 0.0 < value < 1.0), "must be above 0 and below 1")
 BELOW_1: Rule = (_number(lambda value: value < 1.0), "must be a finite number below 1")
@@ -114,7 +115,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("d", *DIMENSION),
     Setting("alpha", *POSITIVE),
     Setting("h", *POSITIVE),
-    Setting("seed", _integer(0), "must be a whole number of at least 0, below 2^63"),
+    Setting("seed", *SEED),
     Setting("replicas", *COUNT),
     Setting("ckpt", _optional(_text), "must be the path of a checkpoint, or null", Effect.NONE),
     Setting("figures", _optional(_boolean), "must be true, false, or null for all but sweeps", Effect.NONE),
@@ -125,7 +126,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("mean_field.scheme", *_one_of("euler", "rotation")),
     Setting("hydrodynamic", effect=Effect.RECORD),
     Setting(
-        "hydrodynamic.rtol", _number(lambda value: 0.0 < value <= 0.1), "must be above 0 and at most 0.1", Effect.RECORD
+        "hydrodynamic.rtol", _number(lambda value: 1e-12 <= value <= 0.1), "must be from 1e-12 to 0.1", Effect.RECORD
     ),
     Setting(
         "hydrodynamic.points",
@@ -142,7 +143,13 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("data.n_train", *SIZE),
     Setting("data.n_test", *COUNT),
     Setting("data.d", *DIMENSION),
+    Setting("data.seed", *SEED),
     Setting("data.inputs", *_one_of("normal", "sphere", "radial", "elongated", "mixture", "latent")),
+    Setting(
+        "data.radius",
+        _optional(lambda value: isinstance(value, Mapping)),
+        "must be a law of scipy.stats, its name and parameters, or null",
+    ),
     Setting("data.rule", *NAMED),
     Setting(
         "data.k",
@@ -174,6 +181,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("flow"),
     Setting("flow.dt", *POSITIVE_OR_NULL),
     Setting("flow.batch_size", _optional(COUNT[0]), "must be a whole number of at least 1, or null for all examples"),
+    Setting("flow.seed", *SEED),
     Setting("flow.optimizer.lr", *POSITIVE_OR_NULL),
     Setting("flow.rtol", _number(lambda value: 0.0 < value <= 0.1), "must be above 0 and at most 0.1"),
     Setting("flow.atol", *NOT_NEGATIVE),
@@ -213,6 +221,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("callbacks.node_log.n", *COUNT, effect=Effect.RECORD),
     Setting("callbacks.example_log.n", *COUNT, effect=Effect.RECORD),
     Setting("callbacks.latent_log.n", *COUNT, effect=Effect.RECORD),
+    Setting("callbacks.kernel_log.n", *COUNT, effect=Effect.RECORD),
     Setting("callbacks.node_agreement.n", *COUNT, effect=Effect.RECORD),
     Setting("callbacks.node_agreement.principal", *COUNT, effect=Effect.RECORD),
     Setting("callbacks.node_agreement.r2", *BELOW_1, effect=Effect.RECORD),
@@ -220,6 +229,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("callbacks.node_agreement.unsatisfied", *POSITIVE, effect=Effect.RECORD),
     Setting("callbacks.baselines.n_chosen", *COUNT, effect=Effect.RECORD),
     Setting("callbacks.baselines.n_kernel", *COUNT, effect=Effect.RECORD),
+    Setting("callbacks.baselines.seed", *SEED, effect=Effect.RECORD),
     Setting("logger", effect=Effect.NONE),
     Setting("logger.tensorboard.histograms_every", *COUNT, effect=Effect.NONE),
     Setting("trainer", effect=Effect.NONE),

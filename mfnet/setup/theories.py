@@ -302,7 +302,7 @@ class Theories:
             if own:
                 prediction.check()
         except Exception as error:  # a theory of one's own may fail in any way
-            if not own:
+            if not own and not isinstance(error, ValueError | ArithmeticError):
                 raise
             key = _key(name)
             raise InvalidSettingError(f"{key}._target_", name_of(theory), said(error)) from error
