@@ -56,6 +56,8 @@ def fits(value: Any, hint: Any, made_by: Any = None) -> bool:
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin in (Union, types.UnionType):
         return any(fits(value, each, made_by) for each in inner)
+    if hint in (Any, object):
+        return True
     if origin is Literal:
         return any(type(value) is type(each) and value == each for each in inner)
     if made_by is not None:
@@ -102,7 +104,7 @@ def _is_plain(value: Any, hint: type) -> bool:
 
 
 def _makes(made_by: Any, kind: Any) -> bool:
-    """Whether what is made, or an object that is there already, may be of a kind; what a function makes is not known."""
+    """Whether what is made, or an object that is there, may be of a kind; what a function makes is not known."""
     if kind in _CALLED or kind in (collections.abc.Sequence, collections.abc.Mapping):
         return False
     if kind is Callable or kind is collections.abc.Callable:

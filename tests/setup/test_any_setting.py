@@ -95,6 +95,11 @@ def outcome(context, key, value, directory):
     return None
 
 
+@pytest.mark.parametrize("context", range(len(CONTEXTS)))
+def test_every_context_can_be_run(context, tmp_path):
+    assert Training(mfnet.Setup.of(**asked(CONTEXTS[context])), RunDirectory(tmp_path / "run")).headline
+
+
 @settings(
     max_examples=150,
     deadline=None,
