@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -52,7 +52,7 @@ class LatentData(ObservedData):
         separation: float | None = None,
         flip: float = 0.0,
         direction: str = "random",
-        inputs: str = "latent",
+        inputs: Literal["latent"] = "latent",
     ):
         super().__init__(schedule)
         self.n_train, self.n_test, self.d, self.seed = n_train, n_test, d, seed

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -39,7 +41,7 @@ class GaussianMixture(ObservedData):
         schedule: Float[np.ndarray, " K"],
         separation: float = 1.0,
         flip: float = 0.0,
-        inputs: str = "mixture",
+        inputs: Literal["mixture"] = "mixture",
     ):
         super().__init__(schedule)
         self.n_train, self.n_test, self.d, self.seed = n_train, n_test, d, seed

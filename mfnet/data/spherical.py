@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 import torch
@@ -42,7 +43,7 @@ class SphericalData(ObservedData):
         d: int,
         seed: int,
         schedule: Float[np.ndarray, " K"],
-        inputs: str = "normal",
+        inputs: Literal["normal", "sphere", "radial", "elongated"] = "normal",
         radius: Mapping[str, object] | None = None,
         flip: float = 0.0,
         direction: str = "random",

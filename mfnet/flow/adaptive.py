@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+import numpy as np
+from jaxtyping import Float
 from torch import Tensor
 
 from mfnet.flow.evaluator import Evaluator
@@ -54,6 +56,14 @@ class Tolerance:
         """Error that a step may have."""
         return self.atol + (20.0 * self.rtol) ** 2 * displacement
 
+    def steps_at_least(self, until: float) -> float:
+        """About how many steps these tolerances ask for, of nodes that move by their own size."""
+        accurate = 1.0 / (self.safety * math.sqrt(max(self.allowed(1.0), 1e-300)))
+        even = until / self.dt_max if self.dt_max else 0.0
+        first = self.dt_first if self.dt_first and self.dt_first < until else until
+        growing = min(until / first, math.log(until / first) / math.log1p(self.grow - 1.0))
+        return max(accurate, even, growing)
+
     def factor(self, error: float) -> float:
         """Length of the next step in units of the present one, whose error (1 is allowed) is of second order."""
         if not math.isfinite(error):
@@ -84,6 +94,10 @@ class AdaptiveFlow(Flow[S]):
     def __init__(self, objective: Objective, **tolerance: Any):
         super().__init__(objective)
         self.tolerance = Tolerance(**tolerance)
+
+    @classmethod
+    def steps_at_least(cls, times: Float[np.ndarray, " K"], **settings: Any) -> float:
+        return Tolerance(**{key: settings[key] for key in cls.KEYWORDS if key in settings}).steps_at_least(times[-1])
 
     def _first(self, evaluator: Evaluator, state: S, work: float) -> S:
         """The state of the beginning with its progress, of which ``work`` has been done, and its first steps."""

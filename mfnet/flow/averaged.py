@@ -114,7 +114,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mfnet.flow.adaptive import AdaptiveFlow
+from mfnet.flow.adaptive import AdaptiveFlow, Tolerance
 from mfnet.flow.evaluator import Evaluator
 from mfnet.flow.flow import Step
 from mfnet.flow.forecast import forecast
@@ -168,6 +168,11 @@ class Averaged(AdaptiveFlow[AveragedState]):
         super().__init__(objective, **tolerance)
         _require_positive(objective.margin_loss)
         self.resolution, self.memory = resolution, memory
+
+    @classmethod
+    def steps_at_least(cls, times: Float[np.ndarray, " K"], **settings: Any) -> float:
+        forecast_ = 0.1 / settings.get("rtol", Tolerance.rtol)  # which may miss a loss by (10 rtol)²
+        return max(super().steps_at_least(times, **settings), forecast_)
 
     @property
     def observed(self) -> dict[str, Float[np.ndarray, " R"]]:

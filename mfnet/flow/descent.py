@@ -28,7 +28,7 @@ class Descent(FixedStepFlow):
     Args:
         objective: What to follow.
         dt: Mean-field time of one step.
-        optimizer: Makes the optimizer from parameters and, unless it is already bound, ``lr``.
+        optimizer: Makes the optimizer from parameters and, unless one is bound already, ``lr``.
         batch_size: Examples a step, drawn with replacement; None takes them all.
         seed: Keys the draws, with the number of the step.
     """
@@ -46,7 +46,7 @@ class Descent(FixedStepFlow):
     ):
         super().__init__(objective, dt)
         bound = optimizer.keywords if isinstance(optimizer, partial) else {}
-        lr = {} if "lr" in bound else {"lr": objective.networks.M * dt}
+        lr = {} if bound.get("lr") is not None else {"lr": objective.networks.M * dt}
         self.inner = optimizer(objective.networks.parameters(), **lr)
         self.lrs = [group["lr"] for group in self.inner.param_groups]
         self.batch_size, self.seed = batch_size, seed

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
+import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
@@ -16,6 +17,7 @@ from mfnet.flow.motion import hyperbolic_rotation, linear_motion, velocity
 from mfnet.flow.objective import Objective
 from mfnet.flow.state import Progress, State
 from mfnet.network import Nodes
+from mfnet.record.schedule import steps_between
 
 #: Why nodes that turn need a drive.
 TURNING = "rotation steps need a positively homogeneous activation"
@@ -47,6 +49,10 @@ class FixedStepFlow(Flow[State]):
     def __init__(self, objective: Objective, dt: float):
         super().__init__(objective)
         self.dt = dt
+
+    @classmethod
+    def steps_at_least(cls, times: Float[np.ndarray, " K"], **settings: Any) -> float:
+        return steps_between(times, settings["dt"])
 
     def moved(self, evaluator: Evaluator, nodes: Nodes, rates: Float[Tensor, "R M k"], dt: Sequence[float]) -> Nodes:
         """Where the nodes of R networks are after a step, in new tensors.

@@ -91,6 +91,14 @@ class Flow(torch.optim.Optimizer, Generic[S]):
         self.objective, self.rules = objective, StoppingRules()
         self._states: list[S] | None = None
 
+    @classmethod
+    def steps_at_least(cls, times: Float[np.ndarray, " K"], **settings: Any) -> float:
+        """About how many steps a run between these times takes at the least, with these arguments of the class.
+
+        A run that would need too many is refused before it starts; 0 where nothing is known.
+        """
+        return 0.0
+
     @abstractmethod
     def _begin(self, evaluator: Evaluator, nodes: Nodes) -> S:
         """The state of replicas at the beginning; it may keep the tensors of ``nodes``."""

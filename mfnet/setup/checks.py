@@ -11,6 +11,7 @@ from typing import Any
 
 import psutil
 
+from mfnet.setup.arguments import fits, hints_of, wanted
 from mfnet.setup.compose import Source
 from mfnet.setup.errors import InvalidSettingError, SettingError
 from mfnet.setup.names import REFUSED, suggestion
@@ -25,6 +26,46 @@ _OPTIONAL = {*OF_THE_COMMAND, *PREPARED}
 
 #: Groups that need a class.
 _NEED_A_TARGET = ("mean_field", "hydrodynamic", "data", "flow", "theory", "schedule", "stop")
+
+#: Groups that hold any number of pieces, and the longest name of one, of which names of files are made.
+_MANY, _LONGEST_NAME = ("overlay", "callbacks", "logger"), 100
+
+#: All groups that hold settings.
+_GROUPS = (*_NEED_A_TARGET, *_MANY, *CLOSED, "trainer")
+
+#: Arguments of theories that restate settings of the run, which they follow by themselves.
+_OF_THE_RUN = {
+    "M": "M",
+    "N": "N",
+    "d": "d",
+    "alpha": "alpha",
+    "h": "h",
+    "activation": "network.activation",
+    "init": "network.init",
+    "a_std": "network.a_std",
+    "w_std": "network.w_std",
+    "loss": "loss.name",
+    "inputs": "data.inputs",
+    "radius": "data.radius",
+    "stretch": "data.stretch",
+    "separation": "data.separation",
+    "flip": "data.flip",
+    "rule": "data.rule",
+    "k": "data.k",
+    "at": "data.at",
+}
+
+#: The same, of data; they may have a seed of their own.
+_OF_THE_DATA = {"N": "N", "n_train": "N", "d": "d"}
+
+#: Where settings of the run are restated; theories of another problem may be laid over it as overlays, by their names.
+_RESTATING = {
+    "data": _OF_THE_DATA,
+    "mean_field": _OF_THE_RUN,
+    "hydrodynamic": _OF_THE_RUN,
+    "theory": _OF_THE_RUN,
+    "theory.mean_field": _OF_THE_RUN,
+}
 
 
 def check(config: Mapping[str, Any]) -> None:
@@ -47,6 +88,9 @@ def _check_names(config: Mapping[str, Any]) -> None:
     for name in config:
         if name not in SYMBOLS_AND_GROUPS:
             raise unknown(name, config[name])
+    for group in _GROUPS:
+        if not isinstance(config[group], Mapping):
+            raise InvalidSettingError(group, config[group], "must be a choice of this group, or a mapping of settings")
     for group, known in CLOSED.items():
         for name in config[group]:
             if name not in known:
@@ -88,8 +132,10 @@ def _check_values(config: Mapping[str, Any]) -> None:
 
 def _check_named(config: Mapping[str, Any]) -> None:
     """Whether the pieces of groups that hold any number of them name their class."""
-    for group in ("overlay", "callbacks", "logger"):
+    for group in _MANY:
         for name, entry in config[group].items():
+            if len(str(name)) > _LONGEST_NAME:
+                raise SettingError(f"{group}.{name[:20]}…: the name must have at most {_LONGEST_NAME} characters")
             if not isinstance(entry, Mapping) or "_target_" not in entry:
                 raise InvalidSettingError(f"{group}.{name}", entry, "must name a class, or a function, by its _target_")
 
@@ -109,9 +155,13 @@ def _lookup(config: Mapping[str, Any], key: str) -> tuple[bool, Any, bool]:
 def _check_together(config: Mapping[str, Any]) -> None:
     """Settings that are right only with one another."""
     data, schedule = config["data"], config["schedule"]
+    _check_restated(config)
     for key, value in (("N", config["N"]), ("d", config["d"]), ("data.n_train", _n_train(config))):
         if value is None and "d" in data:
             raise InvalidSettingError(key, "null", "these data are drawn, and need a number")
+    for key, plain, inputs in (("radius", None, "radial"), ("stretch", 1.0, "elongated")):
+        if ("inputs" in data and data["inputs"] != inputs) and data.get(key, plain) != plain:
+            raise InvalidSettingError(f"data.{key}", data[key], f"goes with data.inputs={inputs} alone; leave it out")
     if data.get("inputs") == "radial":
         try:
             radius_law(data.get("radius") or {})
@@ -132,6 +182,25 @@ def _check_together(config: Mapping[str, Any]) -> None:
     if n is not None and n_processes > 1 and n < n_processes:
         needed = f"trainer.divide={trainer['divide']} needs at least as many {trainer['divide']}, and {shared}={n}"
         raise InvalidSettingError("trainer.devices", trainer["devices"], needed)
+
+
+def _check_restated(config: Mapping[str, Any]) -> None:
+    """Whether settings that restate one of the run's agree with it, in pieces of mfnet's."""
+    for where, restated in _RESTATING.items():
+        found, entry, _ = _lookup(config, where)
+        if not found or not isinstance(entry, Mapping) or not _is_ours(entry):
+            continue
+        for name, key in restated.items():
+            there, value, ours = _lookup(config, key)
+            of_the_draw = name == "inputs" and entry.get(name) == "empirical"
+            if there and ours and name in entry and entry[name] != value and not of_the_draw:
+                wanted_ = f"must be that of the run, {key}={value}; leave it out, and set {key}"
+                raise InvalidSettingError(f"{where}.{name}", entry[name], wanted_)
+
+
+def _is_ours(entry: Mapping[str, Any]) -> bool:
+    """Whether a piece is made by a class of mfnet's."""
+    return str(entry.get("_target_")).partition(".")[0] == "mfnet"
 
 
 def _check_rule(config: Mapping[str, Any]) -> None:
@@ -168,15 +237,27 @@ def check_targets(builder: Builder, parts: Iterable[str], prefix: str = "") -> N
             continue
         if key in _NEED_A_TARGET and "_target_" not in entry:
             raise InvalidSettingError(key, dict(entry), "needs a _target_, the class that it configures")
+        if not isinstance(entry.get("_partial_", False), bool):
+            raise InvalidSettingError(f"{key}._partial_", entry["_partial_"], "must be true or false")
         if "_target_" in entry:
-            _check_arguments(key, entry, builder.target(key))
+            _check_arguments(builder, key, entry)
         check_targets(builder, entry, f"{key}.")
 
 
-def _check_arguments(key: str, entry: Mapping[str, Any], target: Any) -> None:
-    """Whether a class takes the settings that stand beside its name."""
+def _check_arguments(builder: Builder, key: str, entry: Mapping[str, Any]) -> None:
+    """Whether a class takes the settings that stand beside its name, and those of mfnet's their values."""
+    target = builder.target(key)
     if not callable(target):
         return
+    for name, hint in hints_of(target).items():
+        inner = f"{key}.{name}"
+        if name not in entry or _automatic(inner, entry[name]):
+            continue
+        made_by = builder.target(inner) if isinstance(entry[name], Mapping) and "_target_" in entry[name] else None
+        if made_by is None and inner in builder.objects:
+            continue
+        if not fits(entry[name], hint, made_by):
+            raise InvalidSettingError(inner, entry[name], wanted(hint))
     try:
         parameters = inspect.signature(target).parameters
     except (TypeError, ValueError) as error:
@@ -190,17 +271,25 @@ def _check_arguments(key: str, entry: Mapping[str, Any], target: Any) -> None:
             raise InvalidSettingError(f"{key}.{setting}", entry[setting], f"{entry['_target_']} does not take it")
 
 
+def _automatic(key: str, value: Any) -> bool:
+    """Whether a setting is null, and has a value of its own then, as all of loggers have."""
+    if value is not None:
+        return False
+    return key.startswith("logger.") or (key in BY_KEY and BY_KEY[key].allowed != "" and BY_KEY[key].allows(None))
+
+
 def check_memory(config: Mapping[str, Any]) -> None:
     """Checks that the examples, whose number is known, and the nodes fit into the free memory of this machine.
 
     Raises:
         InvalidSettingError: If they do not.
     """
-    replicas = config["replicas"]
+    replicas, size = config["replicas"], config["flow"].get("batch_size")
+    batch = f"flow.batch_size={size}, " if size else ""
     needed, available = replicas * memory_needed(config, replicas), float(psutil.virtual_memory().available)
     if needed > available:
         raise InvalidSettingError(
-            f"N={config['N']}, d={config['d']}, M",
+            f"{batch}N={config['N']}, d={config['d']}, M",
             config["M"],
             f"needs about {needed / 2**30:.3g} GiB of memory, and {available / 2**30:.3g} GiB are free",
         )
@@ -209,9 +298,9 @@ def check_memory(config: Mapping[str, Any]) -> None:
 def memory_needed(config: Mapping[str, Any], replicas: int) -> float:
     """About how many bytes a network takes, one of so many that are trained side by side.
 
-    The estimate counts the examples in float64 while they are drawn, by every process, their copy for training, and
-    the parameters with their initial copy, their drive and the temporaries of a step. Examples of a network that are
-    larger than ``data.memory`` are mapped, and not counted.
+    The estimate counts the examples, with those of a minibatch, in float64 while they are drawn, by every process,
+    their copy for training, and the parameters with their initial copy, their drive and the temporaries of a step.
+    Examples of a network that are larger than ``data.memory`` are mapped, and not counted.
     """
     n_examples = config["N"] + config["data"].get("n_test", 0)
     devices, divide = config["trainer"]["devices"], config["trainer"]["divide"]
@@ -219,6 +308,7 @@ def memory_needed(config: Mapping[str, Any], replicas: int) -> float:
     copies = (3.0, 6.0) if replicas == 1 else (5.0, 14.0)  # of examples and nodes; of replicas also those on their way
     if 8.0 * config["d"] * n_examples > config["data"].get("memory", math.inf) * 2**30:
         n_examples = 0
+    n_examples += config["flow"].get("batch_size") or 0
     return 8.0 * config["d"] * (copies[0] * n_examples * devices + copies[1] * n_nodes)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -42,14 +41,31 @@ class Setting:
 Rule = tuple[Callable[[Any], bool], str]
 
 
+#: Numbers are 0, or of a size from 1e-30 to 1e30: networks are float32, and theories square what they are given.
+SMALLEST, LARGEST = 1e-30, 1e30
+
+#: Whole numbers are below 2⁶³, as torch has them.
+LARGEST_WHOLE = 2**63 - 1
+
+
+def is_whole(value: object) -> bool:
+    """Whether a value is a whole number, written as one."""
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= LARGEST_WHOLE
+
+
+def is_number(value: object) -> bool:
+    """Whether a value is a finite number of a size with which one can compute."""
+    if isinstance(value, float):
+        return value == 0.0 or SMALLEST <= abs(value) <= LARGEST
+    return is_whole(value)
+
+
 def _integer(lowest: int) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= lowest
+    return lambda value: is_whole(value) and value >= lowest
 
 
 def _number(allows: Callable[[float], bool]) -> Callable[[Any], bool]:
-    return lambda value: (
-        isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and allows(value)
-    )
+    return lambda value: is_number(value) and allows(value)
 
 
 def _optional(allows: Callable[[Any], bool]) -> Callable[[Any], bool]:
@@ -94,19 +110,20 @@ def _one_of(*names: str) -> Rule:
     return lambda value: isinstance(value, str) and value in names, f"must be one of {', '.join(names)}"
 
 
-POSITIVE: Rule = (_number(lambda value: value > 0.0), "must be a finite number above 0")
-POSITIVE_OR_NULL: Rule = (_optional(POSITIVE[0]), "must be a finite number above 0, or null for the automatic value")
-COUNT: Rule = (_integer(1), "must be a whole number of at least 1, written without point or exponent")
+POSITIVE: Rule = (_number(lambda value: value > 0.0), "must be a finite number above 0, from 1e-30 to 1e30")
+POSITIVE_OR_NULL: Rule = (_optional(POSITIVE[0]), f"{POSITIVE[1]}, or null for the automatic value")
+COUNT: Rule = (_integer(1), "must be a whole number of at least 1, below 2^63, written without point or exponent")
 SIZE: Rule = (_optional(COUNT[0]), f"{COUNT[1]}, or null with real data for all that there are")
 DIMENSION: Rule = (_optional(_integer(2)), "must be a whole number of at least 2, or null with real data")
-NOT_NEGATIVE: Rule = (_number(lambda value: value >= 0.0), "must be a finite number of at least 0")
+SEED: Rule = (_integer(0), "must be a whole number of at least 0, below 2^63")
+NOT_NEGATIVE: Rule = (_number(lambda value: value >= 0.0), "must be a finite number of at least 0, up to 1e30")
 INSIDE: Rule = (_number(lambda value: 0.0 < value < 1.0), "must be above 0 and below 1")
 BELOW_1: Rule = (_number(lambda value: value < 1.0), "must be a finite number below 1")
 BOOLEAN: Rule = (_boolean, "must be true or false")
 CLASSES: Rule = (_optional(_classes), "must be a list of classes, such as [7] or [a,b], or null")
 NAMED: Rule = (_text, "must be a name, or the dotted name of one of your own, as in my_module.name")
 
-_END: Rule = (_optional(POSITIVE[0]), "must be a finite number above 0, or null for no such end")
+_END: Rule = (_optional(POSITIVE[0]), f"{POSITIVE[1]}, or null for no such end")
 
 SETTINGS: tuple[Setting, ...] = (
     Setting("M", *COUNT),
@@ -114,7 +131,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("d", *DIMENSION),
     Setting("alpha", *POSITIVE),
     Setting("h", *POSITIVE),
-    Setting("seed", _integer(0), "must be a whole number of at least 0"),
+    Setting("seed", *SEED),
     Setting("replicas", *COUNT),
     Setting("ckpt", _optional(_text), "must be the path of a checkpoint, or null", Effect.NONE),
     Setting("figures", _optional(_boolean), "must be true, false, or null for all but sweeps", Effect.NONE),
@@ -125,7 +142,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("mean_field.scheme", *_one_of("euler", "rotation")),
     Setting("hydrodynamic", effect=Effect.RECORD),
     Setting(
-        "hydrodynamic.rtol", _number(lambda value: 0.0 < value <= 0.1), "must be above 0 and at most 0.1", Effect.RECORD
+        "hydrodynamic.rtol", _number(lambda value: 1e-12 <= value <= 0.1), "must be from 1e-12 to 0.1", Effect.RECORD
     ),
     Setting(
         "hydrodynamic.points",
@@ -142,9 +159,19 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("data.n_train", *SIZE),
     Setting("data.n_test", *COUNT),
     Setting("data.d", *DIMENSION),
+    Setting("data.seed", *SEED),
     Setting("data.inputs", *_one_of("normal", "sphere", "radial", "elongated", "mixture", "latent")),
+    Setting(
+        "data.radius",
+        _optional(lambda value: isinstance(value, Mapping)),
+        "must be a law of scipy.stats, its name and parameters, or null",
+    ),
     Setting("data.rule", *NAMED),
-    Setting("data.k", _optional(lambda value: value in (1, 2, 3)), "must be 1, 2 or 3, or null for that of the rule"),
+    Setting(
+        "data.k",
+        _optional(lambda value: is_whole(value) and value in (1, 2, 3)),
+        "must be 1, 2 or 3, or null for that of the rule",
+    ),
     Setting("data.at", _optional(_number(lambda _: True)), "must be a finite number, or null for that of the rule"),
     Setting(
         "data.separation",
@@ -188,6 +215,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("flow"),
     Setting("flow.dt", *POSITIVE_OR_NULL),
     Setting("flow.batch_size", _optional(COUNT[0]), "must be a whole number of at least 1, or null for all examples"),
+    Setting("flow.seed", *SEED),
     Setting("flow.optimizer.lr", *POSITIVE_OR_NULL),
     Setting("flow.rtol", _number(lambda value: 0.0 < value <= 0.1), "must be above 0 and at most 0.1"),
     Setting("flow.atol", *NOT_NEGATIVE),
@@ -227,6 +255,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("callbacks.node_log.n", *COUNT, effect=Effect.RECORD),
     Setting("callbacks.example_log.n", *COUNT, effect=Effect.RECORD),
     Setting("callbacks.latent_log.n", *COUNT, effect=Effect.RECORD),
+    Setting("callbacks.kernel_log.n", *COUNT, effect=Effect.RECORD),
     Setting("callbacks.node_agreement.n", *COUNT, effect=Effect.RECORD),
     Setting("callbacks.node_agreement.principal", *COUNT, effect=Effect.RECORD),
     Setting("callbacks.node_agreement.r2", *BELOW_1, effect=Effect.RECORD),
@@ -234,6 +263,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("callbacks.node_agreement.unsatisfied", *POSITIVE, effect=Effect.RECORD),
     Setting("callbacks.baselines.n_chosen", *COUNT, effect=Effect.RECORD),
     Setting("callbacks.baselines.n_kernel", *COUNT, effect=Effect.RECORD),
+    Setting("callbacks.baselines.seed", *SEED, effect=Effect.RECORD),
     Setting("logger", effect=Effect.NONE),
     Setting("logger.tensorboard.histograms_every", *COUNT, effect=Effect.NONE),
     Setting("trainer", effect=Effect.NONE),

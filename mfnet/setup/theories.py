@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from mfnet.record.schedule import round_to_digit
+from mfnet.record.schedule import CLOSEST, MOST_OBSERVATIONS, MOST_STEPS, round_to_digit, steps_between
 from mfnet.setup.errors import InvalidSettingError
 from mfnet.setup.pieces import Builder, name_of, resolve, said
 from mfnet.setup.setup import Setup
@@ -197,7 +197,7 @@ class Theories:
             InvalidSettingError: If σ has no linear part, so that times have to be given.
         """
         if self._departure is None:
-            return round_to_digit(self.solution.time_scale)
+            return self._unit_of(lambda: self.solution)
         slope = self._activation.linear_part(self.setup.network["w_std"])
         if slope < 1e-3:
             name = self.setup.network["activation"]
@@ -206,12 +206,54 @@ class Theories:
                 "network.activation", name, f"has no linear part, and so no unit of time; {times}"
             )
         records = {"activation": Activation("linear part", slope), "loss": self._records["loss"] or "hinge"}
-        return round_to_digit(self._solution_of(records).of_draw(self.draw).time_scale)
+        return self._unit_of(lambda: self._solution_of(records).of_draw(self.draw))
+
+    def _unit_of(self, solution: Callable[[], MeanField]) -> float:
+        try:
+            unit = round_to_digit(solution().time_scale)
+        except (ValueError, ArithmeticError) as error:
+            raise InvalidSettingError("mean_field", self.setup.mean_field["inputs"], said(error)) from error
+        if not 0.0 < unit < np.inf:
+            raise InvalidSettingError(
+                "mean_field", f"{unit:g}", "is the unit of time of these settings; it must be finite and above 0"
+            )
+        return unit
 
     @cached_property
     def times(self) -> Float[np.ndarray, " K"]:
-        """The observation times."""
-        return self._build("schedule", time_scale=self.unit)
+        """The observation times.
+
+        Raises:
+            InvalidSettingError: If they are not such that a run, and its theory, can go from one to the next.
+        """
+        times = self._build("schedule", time_scale=self.unit)
+        self._check_times(times)
+        return times
+
+    def _check_times(self, times: Any) -> None:
+        schedule = self.setup.schedule
+        key, value = ("schedule.times", schedule["times"]) if "times" in schedule else ("schedule", dict(schedule))
+        try:
+            increasing = (
+                len(times) > 1 and times[0] == 0.0 and bool((np.diff(times) > 0.0).all() and times[-1] < np.inf)
+            )
+        except (TypeError, ValueError, IndexError):
+            increasing = False
+        if not increasing:
+            raise InvalidSettingError(key, value, "must give finite times that increase, the first of which is 0")
+        if len(times) > MOST_OBSERVATIONS + 2:
+            raise InvalidSettingError(key, f"{len(times)} times", f"there may be at most {MOST_OBSERVATIONS}")
+        close = np.flatnonzero(np.diff(times) < CLOSEST * times[1:])
+        if len(close):
+            two = f"{times[close[0]]} and {times[close[0] + 1]} are closer than {CLOSEST:g} of themselves"
+            raise InvalidSettingError(key, value, f"{two}; leave one out")
+        dt = self.setup.mean_field.get("dt")
+        if dt is not None and dt > times[-1]:
+            raise InvalidSettingError("mean_field.dt", dt, f"is longer than the run, which ends at t={times[-1]:g}")
+        if dt is not None and (n_steps := steps_between(times, dt)) > MOST_STEPS:
+            raise InvalidSettingError(
+                "mean_field.dt", dt, f"would be {n_steps:.2g} steps, and {MOST_STEPS:.0e} are most"
+            )
 
     @property
     def names(self) -> list[str]:
@@ -233,7 +275,11 @@ class Theories:
             wanted = "must be a class derived from mfnet.theory's Theory"
             raise InvalidSettingError(f"{key}._target_", name_of(theory), wanted)
         if isinstance(theory, Auto):
-            theory, self.reasons[name] = theory.choose(self.setup.N, self.setup.data.get("n_test", 0), self.average)
+            n_test = self.setup.data.get("n_test", 0)
+            try:
+                theory, self.reasons[name] = theory.choose(self.setup.N, n_test, self.average)
+            except ValueError as error:
+                raise InvalidSettingError(f"{key}._target_", "mfnet.theory.Auto", str(error)) from error
         return theory
 
     def _beyond_the_solution(self) -> Choice:
@@ -256,7 +302,7 @@ class Theories:
             if own:
                 prediction.check()
         except Exception as error:  # a theory of one's own may fail in any way
-            if not own:
+            if not own and not isinstance(error, ValueError | ArithmeticError):
                 raise
             key = _key(name)
             raise InvalidSettingError(f"{key}._target_", name_of(theory), said(error)) from error

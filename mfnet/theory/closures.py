@@ -135,8 +135,8 @@ class LinearClosure(Theory):
     def __post_init__(self) -> None:
         if self.start not in ("mean", "actual"):
             raise ValueError(f"start={self.start!r} must be 'mean' or 'actual'")
-        if not 0.0 < self.resolution <= 0.2:
-            raise ValueError(f"resolution={self.resolution!r} must be above 0 and at most 0.2")
+        if not 1e-8 <= self.resolution <= 0.2:
+            raise ValueError(f"resolution={self.resolution!r} must be from 1e-8 to 0.2")
         check_convex(self.mean_field.margin_loss, self.mean_field.h, type(self).__name__)
         if self._memory:
             self.mean_field.nonlinearity.need("even", type(self).__name__)

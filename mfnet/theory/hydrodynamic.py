@@ -36,6 +36,9 @@ _POINTS = {1: 16, 2: 8, 3: 6}
 #: Share of the output at which they decide, so that curves end: these would be those of the points of the quadrature.
 LARGEST_TAIL = 0.05
 
+#: Points of the quadrature in all components together, with which eq. 5 can still be solved.
+MOST_POINTS = 10**6
+
 #: Rule of each law of the inputs, where none is given.
 _RULES = {"normal": "sign", "mixture": "mixture", "latent": "sign"}
 
@@ -98,6 +101,7 @@ class Hydrodynamic(Theory):
             ("flip", 0.0 <= self.flip < 0.5, "at least 0 and below 1/2"),
             ("rtol", 0.0 < self.rtol <= 0.1, "above 0 and at most 0.1"),
             ("points", self.points is None or self.points >= 2, "at least 2"),
+            ("points", (self.points or 2) ** (law.k + 1) <= MOST_POINTS, f"at most {MOST_POINTS} in all components"),
         ):
             if not valid:
                 raise ValueError(f"{name}={getattr(self, name)!r} must be {allowed}")

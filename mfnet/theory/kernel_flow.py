@@ -63,8 +63,8 @@ class KernelFlow(Theory):
     def __post_init__(self) -> None:
         if self.kernel not in ("limit", "actual"):
             raise ValueError(f"kernel={self.kernel!r} must be 'limit' or 'actual'")
-        if not 0.0 < self.rtol <= 0.1:
-            raise ValueError(f"rtol={self.rtol!r} must be above 0 and at most 0.1")
+        if not 1e-12 <= self.rtol <= 0.1:
+            raise ValueError(f"rtol={self.rtol!r} must be from 1e-12 to 0.1")
         check_convex(self.mean_field.margin_loss, self.mean_field.h, "KernelFlow")
         self.mean_field.nonlinearity.need("even", "KernelFlow")
         self.mean_field.nonlinearity.need("even_slope", "KernelFlow")

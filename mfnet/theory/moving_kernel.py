@@ -44,6 +44,8 @@ class MovingKernel(Theory):
     draw: Draw | None = None
 
     def __post_init__(self) -> None:
+        if self.n < 1:
+            raise ValueError(f"n={self.n!r} must be at least 1")
         activation = self.mean_field.nonlinearity
         if activation.kink is None:
             raise ValueError(

@@ -234,6 +234,9 @@ def radius_law(spec: Mapping[str, object]) -> stats.distributions.rv_frozen:
     law = getattr(stats, name, None)
     if not isinstance(law, stats.rv_continuous):
         raise ValueError(f"{name!r} is not a continuous law of scipy.stats, such as 'gamma' or 'lognorm'")
+    for key, value in parameters.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= 1e30:
+            raise ValueError(f"scipy.stats.{name} takes finite numbers, and {key}={value!r} is none")
     try:
         frozen = law(**parameters)
         lower, upper = frozen.support()

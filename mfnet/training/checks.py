@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import lightning
+import numpy as np
 import torch
+from jaxtyping import Float
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.loggers import Logger
@@ -18,10 +21,11 @@ from mfnet.data import ObservedData
 from mfnet.flow import Flow
 from mfnet.flow.surrogate import WRITTEN_OUT
 from mfnet.network.networks import TILE_ELEMENTS
+from mfnet.record.schedule import MOST_STEPS
 from mfnet.record.series import SERIES
 from mfnet.setup.checks import check_memory, check_targets, unknown
-from mfnet.setup.errors import InvalidSettingError
-from mfnet.setup.pieces import Builder, name_of
+from mfnet.setup.errors import InvalidSettingError, SettingError
+from mfnet.setup.pieces import Builder, name_of, told
 from mfnet.setup.settings import BY_KEY
 from mfnet.setup.setup import Setup
 from mfnet.setup.theories import OF_ALL_NODES, OF_ONE_RUN, ON_A_FIXED_SET, refused
@@ -171,7 +175,12 @@ def callback_keys(setup: Setup) -> Iterator[str]:
     more = setup.trainer.get("callbacks", [])
     if not isinstance(more, list):
         raise InvalidSettingError("trainer.callbacks", more, "must be a list; or name it, +callbacks.NAME._target_=…")
-    yield from (f"trainer.callbacks.{i}" for i in range(len(more)))
+    for i, entry in enumerate(more):
+        if not isinstance(entry, Mapping) or "_target_" not in entry:
+            raise InvalidSettingError(
+                f"trainer.callbacks.{i}", entry, "must name a class, or a function, by its _target_"
+            )
+        yield f"trainer.callbacks.{i}"
 
 
 def _check_loggers(setup: Setup, builder: Builder) -> None:
@@ -231,6 +240,36 @@ def check_names(names: Sequence[str]) -> None:
             raise InvalidSettingError("overlay", name, f"{taken[name]} has this name; name the theory otherwise")
         if not name.isidentifier():
             raise InvalidSettingError("overlay", name, "the name of a theory has letters, digits and _ only")
+
+
+def check_steps(pieces: Pieces, times: Float[np.ndarray, " K"]) -> None:
+    """Checks that the flow can be made of its settings, and reach the last time in a possible number of steps.
+
+    Raises:
+        InvalidSettingError: If it cannot.
+    """
+    flow = pieces.flow
+    if not isinstance(flow, functools.partial):
+        return
+    _check_optimizer(flow.keywords.get("optimizer"))
+    made_by: Any = flow.func
+    n_steps = made_by.steps_at_least(times, **flow.keywords)
+    if not n_steps <= MOST_STEPS:
+        given = {name: value for name, value in pieces.setup.flow.items() if isinstance(value, int | float)}
+        named = ", ".join(f"flow.{name}={value}" for name, value in given.items() if name[0] != "_")
+        asked = f"{named or name_of(made_by)} to t={times[-1]:g}"
+        raise SettingError(f"{asked}: would be {n_steps:.2g} steps or more, and {MOST_STEPS:.0e} are most")
+
+
+def _check_optimizer(optimizer: Any) -> None:
+    """Lets an optimizer of torch's look at its settings, with a parameter to try."""
+    if not isinstance(optimizer, functools.partial):
+        return
+    lr = {} if optimizer.keywords.get("lr") is not None else {"lr": 1.0}
+    try:
+        optimizer([torch.zeros(1)], **lr)
+    except Exception as error:  # of many kinds
+        raise InvalidSettingError("flow.optimizer", name_of(optimizer.func), told(error)) from error
 
 
 def check_columns(predictions: Sequence[Prediction]) -> None:

@@ -35,7 +35,7 @@ from mfnet.training.build import Pieces
 from mfnet.training.callbacks import Interruption, LastCheckpoint, Observable, Observer, RunProgress
 from mfnet.training.callbacks.recording import Recording
 from mfnet.training.checkpoint import Checkpoint
-from mfnet.training.checks import callback_keys, check_columns, check_devices, check_pieces, n_processes
+from mfnet.training.checks import callback_keys, check_columns, check_devices, check_pieces, check_steps, n_processes
 from mfnet.training.module import MeanFieldModule
 from mfnet.training.quiet import quiet
 from mfnet.training.recorder import Recorder
@@ -85,6 +85,7 @@ class Training:
         self.times = self.pieces.theories.times
         if checkpoint is not None:
             self.times = checkpoint.extend(self.times)
+        check_steps(self.pieces, self.times)
         self._placed: list[ModelCheckpoint] = []
         self.callbacks = self._callbacks() if self.first else []
         theories = self.pieces.theories
