@@ -14,6 +14,8 @@ import mfnet
 from mfnet.cli.arguments import Arguments, show
 from mfnet.cli.prediction import predict
 from mfnet.cli.run import INTERRUPTED
+from mfnet.cli.streams import lasting
+from mfnet.cli.system import refusal
 from mfnet.cli.train import train
 from mfnet.compute.launch import launch
 from mfnet.setup.errors import SettingError
@@ -51,6 +53,18 @@ From Python: run = mfnet.train(alpha=1.0, M=400); run.history, run.network, run.
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit status: 0, 1 if a run failed, 2 for a mistake in the settings."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    with lasting():
+        try:
+            return _run(arguments)
+        except Exception as error:
+            if (why := refusal(error)) is None:
+                raise
+            print(f"mfnet: error: {why}", file=sys.stderr)
+            return 1
+
+
+def _run(arguments: Sequence[str]) -> int:
+    """The command that is asked for."""
     command = arguments[0] if arguments else "--help"
     if command in ("-h", "--help", "help"):
         print(HELP)
@@ -90,7 +104,7 @@ def _check_environment() -> None:
         raise SettingError(str(error)) from None
     if "${" in os.getcwd():
         raise SettingError(f"{os.getcwd()}: Hydra takes ${{ for a setting; work in a directory without it in its path")
-    for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"):
+    for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK"):
         if not (value := os.environ.get(name, "0")).isdecimal():
             raise SettingError(f"{name}={value!r} in the environment must be a whole number; unset it")
 

@@ -13,7 +13,7 @@ from mfnet.cli import sweep
 from mfnet.cli.arguments import Arguments
 from mfnet.cli.grid import Sweep
 from mfnet.cli.jobs import check_directories, check_predictions, draw_of, single
-from mfnet.cli.run import in_its_directory, shown
+from mfnet.cli.run import in_its_directory, reserved, shown
 from mfnet.record.directory import RunDirectory, curve_columns
 from mfnet.record.series import GAMMA, SERIES
 from mfnet.setup.errors import SettingError
@@ -40,7 +40,8 @@ def predict(arguments: Arguments, typed: Sequence[str]) -> int:
     job = single(arguments)
     check_predictions([job])
     check_directories([job])
-    return in_its_directory(job, lambda _: _predict(job.setup, RunDirectory(job.directory)))
+    with reserved(job):
+        return in_its_directory(job, lambda _: _predict(job.setup, RunDirectory(job.directory)))
 
 
 def _in_sweep(config: DictConfig) -> None:

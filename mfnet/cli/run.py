@@ -8,7 +8,8 @@ import shlex
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,7 +20,8 @@ from hydra.core.utils import JobStatus, run_job
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from mfnet.cli.jobs import Job
+from mfnet.cli.jobs import Job, check_directories
+from mfnet.cli.system import SystemRefusalError, refusal
 from mfnet.record.directory import RunDirectory, RunInUseError, RunState
 from mfnet.record.stop_reason import StopReason
 from mfnet.setup.errors import InvalidSettingError, SettingError
@@ -30,6 +32,43 @@ T = TypeVar("T")
 
 #: Exit status of what was ended by Ctrl-C or SIGTERM, as the shell's.
 INTERRUPTED = 130
+
+
+@contextmanager
+def reserved(job: Job, *, new: bool = True) -> Iterator[None]:
+    """Inside, no other process is at work in the directory of a run alone, which is made if need be.
+
+    Args:
+        job: The run.
+        new: Whether nothing may have been written there before.
+
+    Raises:
+        SettingError: If another process is, or was.
+    """
+    directory = RunDirectory(job.directory)
+    directory.path.mkdir(parents=True, exist_ok=True)
+    try:
+        with directory.lock():
+            if new:  # another process may have been there since it was asked for
+                check_directories([job])
+            yield
+    except RunInUseError as error:
+        raise SettingError(str(error)) from None
+
+
+@contextmanager
+def told_in_a_line(directory: RunDirectory, setup: Setup) -> Iterator[None]:
+    """Inside, what ends a run from outside is told in a line: what the system has refused, and what is left.
+
+    Raises:
+        SystemRefusalError: Instead of the exception that has ended it.
+    """
+    try:
+        yield
+    except Exception as error:
+        if (why := refusal(error, directory.path)) is None:
+            raise
+        raise SystemRefusalError(f"{why}; {what_is_left(directory, setup)}") from error
 
 
 def in_its_directory(job: Job, start: Callable[[DictConfig], T], *, in_sweep: bool = False) -> T:
@@ -124,11 +163,36 @@ def how_to_go_on(directory: RunDirectory, setup: Setup) -> str:
     """What is said when a run is interrupted; pieces of the user's own are named again, as no checkpoint may."""
     if not directory.checkpoint.exists():
         return f"\nmfnet: interrupted before the first checkpoint of {shown(directory.path)}"
+    return f"\nmfnet: interrupted; {_going_on(directory, setup)}"
+
+
+def _going_on(directory: RunDirectory, setup: Setup) -> str:
     words = [
         f"ckpt={shown(directory.checkpoint)}",
         *(f"++{key}={name}" for key, name in own_pieces(setup.config).items()),
     ]
-    return f"\nmfnet: interrupted; go on with: mfnet train {shlex.join(words)}"
+    return f"go on with: mfnet train {shlex.join(words)}"
+
+
+def what_is_left(directory: RunDirectory, setup: Setup) -> str:
+    """What is said of a run that the system has ended: what it has left, and how it goes on."""
+    from mfnet.training.checkpoint import read_checkpoint
+
+    where = shown(directory.path)
+    if not directory.history.exists():
+        return "nothing was observed yet"
+    try:
+        times = directory.read_history()["t"]
+        summary = directory.read_summary() if directory.state() is RunState.COMPLETE else {}
+        if summary.get("t_end") == times[-1]:
+            return f"the run is complete but for its figures; draw them with: mfnet figures {shlex.quote(where)}"
+        kept = f"{len(times)} observation{'s' if len(times) > 1 else ''} up to t = {times[-1]:g} are kept in {where}"
+        if not directory.checkpoint.exists():
+            return f"{kept}, and no checkpoint"
+        ended = not read_checkpoint(directory.checkpoint).may_go_on
+    except (OSError, ValueError, KeyError, IndexError, TypeError, SettingError):
+        return f"what was observed is kept in {where}"
+    return f"{kept}, which are all, but no summary.json" if ended else f"{kept}; {_going_on(directory, setup)}"
 
 
 def in_sweep(config: DictConfig) -> float | None:

@@ -12,9 +12,9 @@ from mfnet.cli import going_on, sweep
 from mfnet.cli.arguments import Arguments
 from mfnet.cli.imports import import_training
 from mfnet.cli.jobs import Job, check_directories, single
-from mfnet.cli.run import follow, how_to_go_on, in_its_directory
-from mfnet.compute.launch import Launch, launch
-from mfnet.record.directory import RunDirectory, RunInUseError
+from mfnet.cli.run import follow, how_to_go_on, in_its_directory, reserved, told_in_a_line
+from mfnet.compute.launch import FellowEndedError, Launch, launch, starter_lives
+from mfnet.record.directory import RunDirectory
 
 if TYPE_CHECKING:
     from mfnet.training.checkpoint import Checkpoint
@@ -45,6 +45,8 @@ def _train(job: Job, checkpoint: Checkpoint | None, typed: Sequence[str], starte
 
     if _idle(started, n_processes(job.setup)):
         return _left_to_the_first(started)
+    if n_processes(job.setup) == 1:
+        started = Launch()  # whatever else has left its variables in the environment
     directory = RunDirectory(job.directory)
     if checkpoint is None and started.rank == 0:
         check_directories([job])
@@ -52,7 +54,13 @@ def _train(job: Job, checkpoint: Checkpoint | None, typed: Sequence[str], starte
     if checkpoint is not None:
         checkpoint.check_continues(job.setup.config, training.pieces.theories.times)
     if started.rank > 0:
-        training.run()
+        with told_in_a_line(directory, job.setup):
+            try:
+                training.run()
+            except FellowEndedError:
+                if started.rank == 1 and not starter_lives():
+                    raise
+                return 1  # the first process says what has happened
         return 0
     if training.processes.size > 1:
         import __main__
@@ -60,14 +68,10 @@ def _train(job: Job, checkpoint: Checkpoint | None, typed: Sequence[str], starte
         sys.argv = [str(__main__.__file__), *typed[1:]]  # Lightning starts the other processes by this command line
 
     def start(_: DictConfig) -> int:
-        try:
-            with directory.lock():
-                return follow(training, shown_how=lambda: how_to_go_on(directory, job.setup))
-        except RunInUseError as error:
-            print(f"mfnet: error: {error}", file=sys.stderr, flush=True)
-            return 2
+        return follow(training, shown_how=lambda: how_to_go_on(directory, job.setup))
 
-    return in_its_directory(job, start)
+    with told_in_a_line(directory, job.setup), reserved(job, new=checkpoint is None):
+        return in_its_directory(job, start)
 
 
 def _idle(started: Launch, n_processes: int) -> bool:

@@ -9,6 +9,10 @@ from typing import Literal, NamedTuple
 PARENT = "MFNET_PARENT"
 
 
+class FellowEndedError(Exception):
+    """Another process of a run that is divided has ended before this one."""
+
+
 class Launch(NamedTuple):
     """How this process was started.
 
@@ -32,18 +36,33 @@ def launch() -> Launch:
         ValueError: If a variable of the environment that counts is no whole number.
     """
     if "TORCHELASTIC_RUN_ID" in os.environ:
-        return Launch("torchrun", _number("RANK"), _number("WORLD_SIZE"), _number("LOCAL_WORLD_SIZE"))
+        size = _number("WORLD_SIZE", least=1)
+        return Launch("torchrun", _rank("RANK", size), size, _number("LOCAL_WORLD_SIZE", least=1))
     if os.environ.get(PARENT) == str(os.getppid()):
-        size = _number("WORLD_SIZE")
-        return Launch("lightning", _number("LOCAL_RANK"), size, size)
+        size = _number("WORLD_SIZE", least=1)
+        return Launch("lightning", _rank("LOCAL_RANK", size), size, size)
     if "SLURM_STEP_ID" in os.environ and _number("SLURM_STEP_NUM_TASKS") > 1:
         size = _number("SLURM_STEP_NUM_TASKS")
-        return Launch("srun", _number("SLURM_PROCID"), size, size // _number("SLURM_STEP_NUM_NODES"))
+        return Launch("srun", _rank("SLURM_PROCID", size), size, size // _number("SLURM_STEP_NUM_NODES", least=1))
     return Launch()
 
 
-def _number(name: str) -> int:
+def starter_lives() -> bool:
+    """Whether the process that has started this one is still there, where Lightning has."""
+    parent = str(os.getppid())
+    return os.environ.get(PARENT, parent) == parent
+
+
+def _number(name: str, *, least: int = 0) -> int:
     value = os.environ.get(name, "")
-    if not value.isdecimal():
-        raise ValueError(f"{name}={value!r} in the environment must be a whole number")
+    if not value.isdecimal() or int(value) < least:
+        above = f" of at least {least}" if least else ""
+        raise ValueError(f"{name}={value!r} in the environment must be a whole number{above}; unset it")
     return int(value)
+
+
+def _rank(name: str, size: int) -> int:
+    """The number of this process among ``size``."""
+    if (rank := _number(name)) >= size:
+        raise ValueError(f"{name}={rank} in the environment must be below the number of processes, {size}; unset it")
+    return rank

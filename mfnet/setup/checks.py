@@ -24,6 +24,9 @@ from mfnet.theory.projections import radius_law
 #: What a run may lack.
 _OPTIONAL = {*OF_THE_COMMAND, *PREPARED}
 
+#: What a process that has nothing to do yet, or was refused, leaves in a directory.
+_LOCK = ".lock"
+
 #: Groups that need a class.
 _NEED_A_TARGET = ("mean_field", "hydrodynamic", "data", "flow", "theory", "schedule", "stop")
 
@@ -321,7 +324,7 @@ def check_directory(key: str, path: str | os.PathLike[str], *, new: bool = True)
     directory = Path(path)
     if directory.exists() and not directory.is_dir():
         raise InvalidSettingError(key, path, "is a file; name a directory")
-    if new and directory.exists() and any(directory.iterdir()):
+    if new and directory.exists() and any(path.name != _LOCK for path in directory.iterdir()):
         raise InvalidSettingError(key, path, "exists already and is not written over; name a new directory")
 
 

@@ -7,8 +7,9 @@ import os
 import signal
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
@@ -51,10 +52,16 @@ def quiet() -> Iterator[None]:
     """Inside, Lightning says only what matters; afterwards the process is as it was.
 
     That are filters of warnings, levels of loggers, signal handlers, torch's choice of deterministic algorithms, the
-    environment, and what Lightning takes for the number of the process.
+    environment, what Lightning takes for the number of the process, and what is said of exceptions in threads.
     """
     with _ALONE:
         yield from _quiet()
+
+
+def _tell_of_thread(tell: Callable[[threading.ExceptHookArgs], object], failed: threading.ExceptHookArgs) -> None:
+    """Tells of an exception in a thread, but not that TensorBoard's cannot write: whoever gives it more learns that."""
+    if not issubclass(failed.exc_type, OSError):
+        tell(failed)
 
 
 def _quiet() -> Iterator[None]:
@@ -65,7 +72,9 @@ def _quiet() -> Iterator[None]:
     benchmark = torch.backends.cudnn.benchmark
     environment = {name: os.environ.get(name) for name in _ENVIRONMENT}
     rank = rank_zero_only.rank  # type: ignore[attr-defined]  # set where it is defined
+    of_threads = threading.excepthook
     try:
+        threading.excepthook = partial(_tell_of_thread, of_threads)
         with warnings.catch_warnings():
             for message in _MESSAGES:
                 warnings.filterwarnings("ignore", message=message)
@@ -85,6 +94,7 @@ def _quiet() -> Iterator[None]:
             torch.use_deterministic_algorithms(deterministic[0], warn_only=deterministic[1])
         torch.backends.cudnn.benchmark = benchmark
         rank_zero_only.rank = rank  # type: ignore[attr-defined]
+        threading.excepthook = of_threads
         for name, value in environment.items():
             if value is None:
                 os.environ.pop(name, None)

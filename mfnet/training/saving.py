@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import threading
@@ -9,7 +10,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from lightning.fabric.plugins import CheckpointIO
+import torch
+from lightning.fabric.plugins import CheckpointIO, TorchCheckpointIO
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
@@ -114,8 +116,18 @@ class Replacing(CheckpointIO):
 
     def _write(self, checkpoint: dict[str, Any], storage_options: Any) -> None:
         temporary = self.path.with_suffix(".part")
-        self.inner.save_checkpoint(checkpoint, temporary, storage_options)
-        os.replace(temporary, self.path)
+        try:
+            if type(self.inner) is TorchCheckpointIO:  # which would write in a directory for temporary files first
+                whole = io.BytesIO()
+                torch.save(checkpoint, whole)
+                temporary.parent.mkdir(parents=True, exist_ok=True)
+                temporary.write_bytes(whole.getbuffer())
+            else:
+                self.inner.save_checkpoint(checkpoint, temporary, storage_options)
+            os.replace(temporary, self.path)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
 
     def _raise(self) -> None:
         if (error := self._error) is not None:

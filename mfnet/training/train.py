@@ -21,7 +21,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from mfnet.compute.launch import launch
+from mfnet.compute.launch import FellowEndedError, launch
 from mfnet.compute.processes import ALONE, Processes
 from mfnet.data import ObservedData
 from mfnet.record.contents import Contents
@@ -38,11 +38,17 @@ from mfnet.training.checkpoint import Checkpoint
 from mfnet.training.checks import callback_keys, check_columns, check_devices, check_pieces, check_steps, n_processes
 from mfnet.training.module import MeanFieldModule
 from mfnet.training.quiet import quiet
-from mfnet.training.recorder import Recorder
+from mfnet.training.recorder import Recorder, say
 from mfnet.training.row import Sink
 from mfnet.training.run import Run
 from mfnet.training.sinks import CurveLogger, Files, TensorBoard
-from mfnet.training.strategy import DividedStrategy, OwnEnvironment
+from mfnet.training.strategy import DividedStrategy, OwnEnvironment, is_of_another
+
+
+@functools.cache
+def _say_once(line: str) -> None:
+    """Tells the user something, for all runs of this process."""
+    say(line)
 
 
 class Training:
@@ -153,7 +159,7 @@ class Training:
             # Lightning has taken it from variables that may be others'
             rank_zero_only.rank = 0  # type: ignore[attr-defined]  # set where it is defined
         trainer = lightning.Trainer(
-            accelerator=setup.trainer["accelerator"],
+            accelerator=self._accelerator(),
             devices=self.processes.size // setup.trainer["nodes"],
             num_nodes=setup.trainer["nodes"],
             strategy=DividedStrategy() if self.processes.divide else "auto",
@@ -172,8 +178,22 @@ class Training:
             trainer.fit(module, datamodule=data, ckpt_path=path)
         except SystemExit:  # Lightning's answer to Ctrl-C
             raise KeyboardInterrupt from None
+        except RuntimeError as error:
+            if isinstance(trainer.strategy, DividedStrategy) and is_of_another(error):
+                raise FellowEndedError(trainer.strategy.died) from error
+            raise
         if module.interrupted and self.in_sweep:  # too late for this run, and not for the next
             raise KeyboardInterrupt
+
+    def _accelerator(self) -> str:
+        """What Lightning takes: a GPU that CUDA knows, if there is one and any may be taken, or the CPU."""
+        if self.setup.trainer["accelerator"] == "cpu":
+            return "cpu"
+        if torch.cuda.is_available():
+            return "cuda"
+        if torch.backends.mps.is_available() and self.first:
+            _say_once("trains on the CPU: Apple's GPU (MPS) has no float64; trainer.accelerator=cpu says so too")
+        return "cpu"
 
     def recorder(self, *, live: bool = True) -> tuple[Recorder, list[Logger], dict[str, str]]:
         """What records the run on this process, Lightning's loggers, and what each logger calls the run.

@@ -11,9 +11,11 @@ import numpy as np
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, Timer
 
+from mfnet.setup.pieces import told
 from mfnet.setup.setup import Setup
 from mfnet.training.checkpoint import contents
 from mfnet.training.module import MeanFieldModule
+from mfnet.training.recorder import say
 from mfnet.training.saving import Pace, Replacing
 
 
@@ -55,7 +57,11 @@ class LastCheckpoint(Checkpoint):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         assert isinstance(pl_module, MeanFieldModule)
         if self._loops is not None and pl_module.network.processes.size == 1 and pl_module.at_observation:
-            self._save(trainer)
+            try:
+                self._save(trainer)
+            except OSError as error:  # which must not take the place of what has ended the run
+                if not isinstance(exception, OSError):
+                    say(f"the last checkpoint could not be written: {told(error)}")
 
     def _save(self, trainer: Trainer) -> None:
         """Saves the latest observation, unless it is saved: by every process, what is divided; the first one writes."""

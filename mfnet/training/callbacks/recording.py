@@ -10,7 +10,7 @@ from lightning.pytorch.callbacks import Timer
 from mfnet.record.stop_reason import StopReason
 from mfnet.setup.pieces import told
 from mfnet.training.module import MeanFieldModule
-from mfnet.training.recorder import Recorder
+from mfnet.training.recorder import Recorder, say
 from mfnet.training.summary import device_name
 
 
@@ -55,10 +55,14 @@ class Recording(Callback):
         if self.recorder.latest is None or self.recorder.contents is not None:
             return
         interrupted = isinstance(exception, KeyboardInterrupt)
-        if not interrupted:  # another callback may have failed at an observation that was not looked at yet
-            self._look(pl_module)
         reason = StopReason.INTERRUPTED if interrupted else f"{StopReason.ERROR}: {told(exception)}"
-        self.recorder.close(pl_module.moment, reason, finished=False)
+        try:
+            if not interrupted:  # another callback may have failed at an observation that was not looked at yet
+                self._look(pl_module)
+            self.recorder.close(pl_module.moment, reason, finished=False)
+        except OSError as error:  # which must not take the place of what has ended the run
+            if not isinstance(exception, OSError):
+                say(f"how the run has ended could not be written: {told(error)}")
 
     def state_dict(self) -> dict[str, Any]:
         return self.recorder.state_dict()
