@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from mfnet.cli.system import written
 from mfnet.collection import Collection, collect, curves, finals
 from mfnet.collection.averages import grouping, numbers
 from mfnet.collection.run import COMPLETE, FAILED, UNFINISHED
@@ -52,7 +53,8 @@ def main(argv: Sequence[str]) -> int:
     out = args.out or args.directory / "collected"
     try:
         _check_replaceable(out)
-        collection = collect(args.directory)
+        with written(args.directory):
+            collection = collect(args.directory)
         if collection.runs.empty and not collection.damaged:
             raise ValueError(f"{args.directory} holds no runs")
         by = grouping(collection, args.by)
@@ -67,7 +69,8 @@ def main(argv: Sequence[str]) -> int:
         by += [against] if against not in (None, "t", *by) else []
         averages = finals(collection, by)
         figures = _figures(collection, by, series, against)
-        _write(out, collection, averages, by, figures)
+        with written(out):
+            _write(out, collection, averages, by, figures)
         print(f"{_summary(collection, averages, by)}\n\ntables   {out}")
         if figures:
             print(f"figures  {out / 'figures'}")

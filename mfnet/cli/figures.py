@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mfnet.cli.run import shown
+from mfnet.cli.system import written
 from mfnet.figures import save_figures
 from mfnet.record.directory import RunDirectory
 
@@ -29,7 +30,8 @@ def main(argv: Sequence[str]) -> int:
     for directory in dict.fromkeys(directory for _, found in runs for directory in found):
         run = RunDirectory(directory)
         try:
-            drawn = save_figures(run.read(), run.figures)
+            with written(run.figures):
+                drawn = save_figures(run.read(), run.figures)
         except (ValueError, KeyError, IndexError, OSError, zipfile.BadZipFile) as error:
             print(f"mfnet figures: {shown(directory)}: is damaged: {error}", file=sys.stderr)
             status = 1

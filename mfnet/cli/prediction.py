@@ -14,6 +14,7 @@ from mfnet.cli.arguments import Arguments
 from mfnet.cli.grid import Sweep
 from mfnet.cli.jobs import check_directories, check_predictions, draw_of, single
 from mfnet.cli.run import in_its_directory, reserved, shown
+from mfnet.cli.system import written
 from mfnet.record.directory import RunDirectory, curve_columns
 from mfnet.record.series import GAMMA, SERIES
 from mfnet.setup.errors import SettingError
@@ -40,7 +41,7 @@ def predict(arguments: Arguments, typed: Sequence[str]) -> int:
     job = single(arguments)
     check_predictions([job])
     check_directories([job])
-    with reserved(job):
+    with written(job.directory), reserved(job):
         return in_its_directory(job, lambda _: _predict(job.setup, RunDirectory(job.directory)))
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from mfnet.compute.launch import FellowEndedError
@@ -42,6 +44,21 @@ def refusal(error: BaseException, directory: Path | None = None) -> str | None:
     if isinstance(error, RuntimeError | ImportError) and any(said in str(error) for said in _SAID):
         return told(error)
     return None
+
+
+@contextmanager
+def written(path: Path) -> Iterator[None]:
+    """Inside, what the system refuses is told of what is read or written there.
+
+    Raises:
+        SystemRefusalError: Instead of the system's own exception.
+    """
+    try:
+        yield
+    except Exception as error:
+        if refusal(error) is None:
+            raise
+        raise SystemRefusalError(refusal(error, path)) from error
 
 
 def _of_file(error: OSError, directory: Path | None) -> str | None:
