@@ -58,7 +58,7 @@ def _train(job: Job, checkpoint: Checkpoint | None, typed: Sequence[str], starte
             try:
                 training.run()
             except FellowEndedError:
-                if started.rank == 1 and not starter_lives():
+                if started.rank == 1 and not starter_lives(seconds=1.0):
                     raise
                 return 1  # the first process says what has happened
         return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import Literal, NamedTuple
 
 #: Holds the process that starts others by Lightning, so that they know that they were started, whatever else is set.
@@ -47,10 +48,16 @@ def launch() -> Launch:
     return Launch()
 
 
-def starter_lives() -> bool:
-    """Whether the process that has started this one is still there, where Lightning has."""
-    parent = str(os.getppid())
-    return os.environ.get(PARENT, parent) == parent
+def starter_lives(seconds: float = 0.0) -> bool:
+    """Whether the process that has started this one, where Lightning has, is there, and is in so many seconds too."""
+    deadline = time.monotonic() + seconds
+    while True:
+        parent = str(os.getppid())
+        if os.environ.get(PARENT, parent) != parent:
+            return False
+        if time.monotonic() >= deadline:
+            return True
+        time.sleep(0.05)
 
 
 def _number(name: str, *, least: int = 0) -> int:

@@ -288,8 +288,8 @@ def test_processes_end_with_one_another(who, tmp_path):
         first.send(signal.SIGKILL)
     else:
         second.kill()
-    ended = first.end()
     assert psutil.wait_procs([second], PATIENCE)[1] == []
+    ended = first.end()
     said = {"the first": "another process of this run has died", "the second": "process 1 of 2 of this run has died"}
     assert ended.status == {"the first": -signal.SIGKILL, "the second": 1}[who]
     assert ended.err.count("\n") == 1
