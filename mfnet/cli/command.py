@@ -93,17 +93,21 @@ def _run(arguments: Sequence[str]) -> int:
 
 
 def _check_environment() -> None:
-    """Checks the variables by which this process may know that it is one of several, which Lightning reads too.
+    """Checks where this process is, and the variables by which it may know that it is one of several.
 
     Raises:
-        SettingError: If one is no number, or Hydra cannot work in this directory.
+        SettingError: If Hydra cannot work in its directory, or a variable, which Lightning reads too, is no number.
     """
+    try:
+        here = os.getcwd()
+    except FileNotFoundError:
+        raise SettingError("the current directory is gone; change to another one") from None
+    if "${" in here:
+        raise SettingError(f"{here}: Hydra takes ${{ for a setting; work in a directory without it in its path")
     try:
         launch()
     except ValueError as error:
         raise SettingError(str(error)) from None
-    if "${" in os.getcwd():
-        raise SettingError(f"{os.getcwd()}: Hydra takes ${{ for a setting; work in a directory without it in its path")
     for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK"):
         if not (value := os.environ.get(name, "0")).isdecimal():
             raise SettingError(f"{name}={value!r} in the environment must be a whole number; unset it")

@@ -164,6 +164,17 @@ def test_what_may_be_somebodys_mistake_is_none(error):
     assert refusal(error, Path("r")) is None
 
 
+@pytest.mark.parametrize("name", ["train", "predict"])
+def test_a_current_directory_that_is_gone(name, tmp_path):
+    words = " ".join([sys.executable, "-m", "mfnet", name, *TINY])
+    done = subprocess.run(
+        ["bash", "-c", f"mkdir gone; cd gone; rmdir ../gone; {words}"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert done.stderr.endswith("mfnet: error: the current directory is gone; change to another one\n")
+    assert "Traceback" not in done.stderr
+
+
 def test_a_directory_that_is_taken_away(tmp_path, command):
     taken = FileNotFoundError(errno.ENOENT, "No such file or directory", "r/history.csv")
     with mock.patch.object(RunDirectory, "append_history", side_effect=taken):
