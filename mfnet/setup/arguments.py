@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections.abc
 import inspect
+import sys
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -35,10 +36,13 @@ def hints_of(target: Any) -> dict[str, Any]:
     if module.partition(".")[0] != "mfnet" and not module.startswith(_LOGGERS):
         return {}
     made_by = inspect.unwrap(target.__init__ if inspect.isclass(target) else target)
+    names = dict(getattr(made_by, "__globals__", {}))
+    for base in reversed(inspect.getmro(target)) if inspect.isclass(target) else ():  # fields of a dataclass are theirs
+        names |= vars(sys.modules[base.__module__])
     hints = {}
     for name, written in getattr(made_by, "__annotations__", {}).items():
         with suppress(NameError):  # of what is imported for type checkers alone
-            hints[name] = eval(written, made_by.__globals__) if isinstance(written, str) else written
+            hints[name] = eval(written, names) if isinstance(written, str) else written
     return hints
 
 

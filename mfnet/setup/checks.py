@@ -254,7 +254,7 @@ def _check_arguments(builder: Builder, key: str, entry: Mapping[str, Any]) -> No
         return
     for name, hint in hints_of(target).items():
         inner = f"{key}.{name}"
-        if name not in entry or _automatic(inner, entry[name]):
+        if name not in entry or _automatic(inner, entry[name]) or _follows(builder.config, inner, entry[name]):
             continue
         made_by = builder.target(inner) if isinstance(entry[name], Mapping) and "_target_" in entry[name] else None
         if made_by is None and inner in builder.objects:
@@ -272,6 +272,13 @@ def _check_arguments(builder: Builder, key: str, entry: Mapping[str, Any]) -> No
     for setting in entry:
         if not setting.startswith("_") and setting not in {*parameters, *(keywords or ())}:
             raise InvalidSettingError(f"{key}.{setting}", entry[setting], f"{entry['_target_']} does not take it")
+
+
+def _follows(config: Mapping[str, Any], key: str, value: Any) -> bool:
+    """Whether a setting has the value of another one that it restates, which is checked where that stands."""
+    restated = _OF_THE_RUN.get(key.rpartition(".")[2], key)
+    there, other, _ = _lookup(config, restated)
+    return restated != key and there and type(value) is type(other) and bool(value == other)
 
 
 def _automatic(key: str, value: Any) -> bool:

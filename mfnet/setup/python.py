@@ -108,7 +108,7 @@ class Asked:
             with open_dict(config):
                 for key, value in sorted(values.items(), key=lambda entry: entry[0].count(".")):  # wholes before parts
                     OmegaConf.update(config, key, value, merge=not isinstance(value, dict), force_add=True)
-        except OmegaConfBaseException as error:
+        except (OmegaConfBaseException, ValueError, TypeError) as error:  # of a mapping in the place of a list, say
             raise SettingError(told(error)) from None
         return config
 

@@ -178,7 +178,7 @@ class InFour(Given):
     ("settings", "said"),
     [
         ({"data": InFour}, "d=9: these data have d=4 as prepared; leave it out"),
-        ({"N": 30, "data.d": 6}, "inputs have d=6, and the network takes d=9; use d=6"),
+        ({"N": 30, "data.d": 6}, "data.d=6: must be that of the run, d=9"),
     ],
 )
 def test_a_network_of_another_dimension_is_refused_before_training(settings, said):
