@@ -93,7 +93,8 @@ def test_it_goes_on_from_a_checkpoint_bit_for_bit(command, tmp_path):
     command("train", *settings, *stopped, "hydra.run.dir=parts").ok()
     assert summary(tmp_path / "parts")["stop_reason"] == "callback"
     assert len(columns(tmp_path / "parts")["t"]) == 5
-    command("train", "ckpt=parts/checkpoints/last.ckpt", "++callbacks.stops.k=-1").ok()
+    goes_on = ["+callbacks.stops={_target_: support.observables.Stops, k: -1}"]
+    command("train", "ckpt=parts/checkpoints/last.ckpt", *OWN, *twice, *goes_on).ok()
     assert_same_files(tmp_path / "parts", tmp_path / "whole")
     k = columns(tmp_path / "parts")["k"]
     for name in ("x", "y"):
