@@ -24,7 +24,7 @@ from mfnet.setup.typed import meant, typed
 from mfnet.theory import reference_direction
 
 #: Text, or what a config has made of it.
-Name = str | int | float | None
+Name = str | bool | int | float | None
 
 Names = tuple[str, ...]
 
