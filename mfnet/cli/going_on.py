@@ -19,7 +19,7 @@ from mfnet.setup.errors import InvalidSettingError, SettingError
 from mfnet.setup.names import options
 from mfnet.setup.pieces import own_pieces, trusting
 from mfnet.setup.python import MANY
-from mfnet.setup.settings import PREPARED, SYMBOLS_AND_GROUPS
+from mfnet.setup.settings import PREPARED, SYMBOLS_AND_GROUPS, Effect, effect
 
 if TYPE_CHECKING:
     from mfnet.training.checkpoint import Checkpoint
@@ -87,6 +87,7 @@ def job_of(arguments: Arguments, checkpoint: Checkpoint) -> tuple[jobs.Job, set[
     composed = compose(lines, arguments.source.config_name)
     without = compose([line for line in lines if line not in choices], arguments.source.config_name)
     given = _given(task(composed), task(without), [*chosen, *leaves])
+    _check_same(checkpoint, given)
     named = set(_words(given))
     stored = _without_own(checkpoint.config, named)
     with open_dict(composed):
@@ -105,6 +106,21 @@ def job_of(arguments: Arguments, checkpoint: Checkpoint) -> tuple[jobs.Job, set[
 def as_stored(named: Collection[str]) -> AbstractContextManager[None]:
     """Inside, pieces are made of what a checkpoint says: mfnet's, and those that are named on the command line."""
     return trusting(named, "name it on the command line too, as KEY=NAME")
+
+
+def _check_same(checkpoint: Checkpoint, given: Mapping[str, Any]) -> None:
+    """Checks that plain values which are given now are those of the run, where they would change what it computes.
+
+    Raises:
+        InvalidSettingError: For the first that is another.
+    """
+    for key, value in given.items():
+        stored: Any = checkpoint.config
+        for name in key.split("."):
+            stored = stored.get(name) if isinstance(stored, Mapping) else None
+        plain = isinstance(value, bool | int | float | str) and "${" not in str(value)
+        if plain and stored not in (None, value) and effect(key) is Effect.RESULT:
+            raise InvalidSettingError(key, value, f"the run of this checkpoint has {stored}")
 
 
 def _words(value: Any) -> Iterator[str]:
