@@ -166,7 +166,7 @@ LOADED = ["theory", "overlay.x", "network.activation", "loss.name", "data", "mea
     ("place", "name"),
     [(place, "torch.utils.collect_env.run") for place in LOADED] + [("theory", name) for name in NAMES],
 )
-def test_what_a_directory_names_is_not_executed(place, name, forged, tmp_path, capsys):
+def test_what_a_directory_names_is_not_executed(place, name, forged, command, tmp_path):
     is_name = place in ("loss.name", "network.activation")
     run = forged(place, name if is_name else {"_target_": name, **NAMES[name]})
     loaded = mfnet.load(run)
@@ -175,9 +175,8 @@ def test_what_a_directory_names_is_not_executed(place, name, forged, tmp_path, c
         with suppress(mfnet.SettingError, KeyError):  # a setting that is missing
             getattr(loaded, what)
     mfnet.collect(run)
-    assert mfnet.cli.main(["collect", str(run)]) == 0
-    assert mfnet.cli.main(["figures", str(run)]) == 0
-    capsys.readouterr()
+    command("collect", str(run)).ok()
+    command("figures", str(run)).ok()
     assert_nothing_ran(tmp_path)
 
 
