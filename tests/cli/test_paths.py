@@ -49,7 +49,7 @@ def test_data_are_read_wherever_they_are(odd, command, monkeypatch):
     np.savez(odd / "data.npz", x=x, y=np.sign(x[:, 0]))
     settings = [word for word in TINY if word.partition("=")[0] not in ("N", "d", "data.n_test")]
     command(
-        "train", *settings, "data=npz", f"data.source.path={quoted(str(odd / 'data.npz'))}", "hydra.run.dir=r", cwd=odd
+        "train", *settings, "data=npz", f"data.source.file={quoted(str(odd / 'data.npz'))}", "hydra.run.dir=r", cwd=odd
     ).ok()
     assert rows(odd / "r")[-1]["t"] == 2.0
     command("train", "ckpt=r/checkpoints/last.ckpt", "schedule.t_max=3", cwd=odd).ok()
