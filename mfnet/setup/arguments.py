@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections.abc
+import functools
 import inspect
 import sys
 import types
@@ -35,6 +36,11 @@ def hints_of(target: Any) -> dict[str, Any]:
     module = str(getattr(target, "__module__", ""))
     if module.partition(".")[0] != "mfnet" and not module.startswith(_LOGGERS):
         return {}
+    return _remembered(target) if inspect.isclass(target) or inspect.isroutine(target) else _declared(target)
+
+
+def _declared(target: Any) -> dict[str, Any]:
+    """The same, of what declares them."""
     made_by = inspect.unwrap(target.__init__ if inspect.isclass(target) else target)
     names = dict(getattr(made_by, "__globals__", {}))
     for base in reversed(inspect.getmro(target)) if inspect.isclass(target) else ():  # fields of a dataclass are theirs
@@ -44,6 +50,10 @@ def hints_of(target: Any) -> dict[str, Any]:
         with suppress(NameError):  # of what is imported for type checkers alone
             hints[name] = eval(written, names) if isinstance(written, str) else written
     return hints
+
+
+#: Every run of a sweep asks again.
+_remembered = functools.cache(_declared)
 
 
 def fits(value: Any, hint: Any, made_by: Any = None) -> bool:
