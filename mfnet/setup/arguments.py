@@ -36,7 +36,8 @@ def hints_of(target: Any) -> dict[str, Any]:
     module = str(getattr(target, "__module__", ""))
     if module.partition(".")[0] != "mfnet" and not module.startswith(_LOGGERS):
         return {}
-    return _remembered(target) if inspect.isclass(target) or inspect.isroutine(target) else _declared(target)
+    stays = inspect.isclass(target) or inspect.isroutine(target)
+    return (_remembered if stays else _declared)(target)
 
 
 def _declared(target: Any) -> dict[str, Any]:
